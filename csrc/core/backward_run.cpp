@@ -1,0 +1,308 @@
+// BackwardRun: what each member of the team does. See backward_run.h.
+#include "core/backward_run.h"
+
+#include <algorithm>
+
+namespace rnncore {
+namespace {
+
+// Walks packed rows in order, as step and rank.
+struct PackedRow {
+  const Sequences& sequences;
+  int64_t s, r;
+
+  PackedRow(const Sequences& all, int64_t packed) : sequences(all) {
+    const int64_t* offsets = all.offsets();
+    s = std::upper_bound(offsets, offsets + all.steps() + 1, packed) - offsets - 1;
+    r = packed - offsets[s];
+  }
+  void next() {
+    if (++r < sequences.alive(s)) return;
+    r = 0;
+    ++s;
+  }
+};
+
+}  // namespace
+
+template <class T>
+void BackwardRun<T>::job(void* self, Run& run, int index) {
+  static_cast<BackwardRun*>(self)->work(run, index);
+}
+
+template <class T>
+bool BackwardRun<T>::run(Lease& lease) {
+  return lease.run(threads_, call_.forward.interrupt, job, this);
+}
+
+template <class T>
+void BackwardRun<T>::work(Run& run, int index) {
+  for (int64_t layer = spec_.num_layers - 1; layer >= 0; --layer) {
+    if (index < plan_.members()) {
+      const int first = member_of(plan_, index).direction;
+      for (int64_t k = first; k < spec_.num_directions; k += plan_.directions) {
+        recur(run, index, layer, k);
+      }
+    }
+    if (!all_.wait(run)) return;
+    if (wants_dx(layer) && !make_dx(run, index, layer)) return;
+    for (int64_t k = 0; k < spec_.num_directions; ++k) {
+      if (!make_weights(run, index, layer, k)) return;
+    }
+    if (!all_.wait(run)) return;
+  }
+}
+
+template <class T>
+void BackwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t k) {
+  const Member member = member_of(plan_, index);
+  Direction& d = direction(layer, k);
+  const LayerTape& tape = tape_of(layer, k);
+  const LayerPanels& panels =
+      packed_.panels[static_cast<size_t>(layer * spec_.num_directions + k)];
+  const int64_t barrier = member.row * plan_.directions + member.direction;
+  StepGate gate = {&run, &unit_barriers_[static_cast<size_t>(barrier)], index == 0};
+  BackwardLoop<T> loop;
+  const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, plan_.units);
+  const Range outputs = part_of(padded(spec_.outputs()) / kGroup, member.unit, plan_.units);
+  Share& share = loop.share;
+  share.step_end = sequences_.steps();
+  share.group_begin = groups.begin;
+  share.group_end = groups.end;
+  share.output_group_begin = outputs.begin;
+  share.output_group_end = outputs.end;
+  share.row_begin = member.row;
+  share.row_stride = plan_.rows;
+  share.offsets = sequences_.offsets();
+  share.proceed = StepGate::proceed;
+  share.context = &gate;
+  loop.units = spec_.hidden_size;
+  loop.outputs = spec_.outputs();
+  loop.panels = static_cast<const T*>(panels.recurrent_columns);
+  loop.slots = d.slots;
+  loop.slots_stride = tape_.slots_stride;
+  loop.c_kept = tape.c.template as<T>();
+  loop.c_initial = d.c_initial.template as<T>();
+  loop.h_initial = d.h_initial.template as<T>();
+  loop.y = d.y.from(0);
+  if (layer + 1 < spec_.num_layers || call_.dy.data) loop.dy = d.dy.from(0);
+  loop.dh = d.dh.template as<T>();
+  loop.dc = d.dc.template as<T>();
+  loop.direct = d.direct.template as<T>();
+  loop.state_stride = state_stride_;
+  loop.projection_panels = static_cast<const T*>(panels.projection_columns);
+  loop.doutput = d.doutput.template as<T>();
+  kernels_.backward[cell_of(spec_.cell)](loop);
+}
+
+// Where the gradient of a layer's input goes: the caller's dx, or dy of the layer below.
+template <class T>
+MutableSequence BackwardRun<T>::dx_of(int64_t layer) const {
+  if (layer == 0) return call_.dx;
+  const int64_t wide = spec_.layer_inputs(layer);
+  const Buffer& below = inner_[static_cast<size_t>(layer - 1)];
+  return {below.template as<T>(), sequences_.batch() * wide, wide};
+}
+
+template <class T>
+bool BackwardRun<T>::make_dx(Run& run, int index, int64_t layer) {
+  const Range mine = part_of(sequences_.live(), index, threads_);
+  for (int64_t begin = mine.begin; begin < mine.end; begin += kRowsAtOnce) {
+    const Range rows = {begin, std::min(begin + kRowsAtOnce, mine.end)};
+    for (int64_t k = 0; k < spec_.num_directions; ++k) dx_rows(index, layer, k, rows, k > 0);
+    mask_dx(layer, rows);
+    if (index == 0) run.poll();
+    if (!run.live()) return false;
+  }
+  return true;
+}
+
+// dx (+)= da W for some time steps and rows, counted as the forward direction packs them.
+template <class T>
+void BackwardRun<T>::dx_rows(int index, int64_t layer, int64_t k, Range rows, bool accumulate) {
+  const Sequences& seq = sequences_;
+  const Scratch& scratch = scratch_[static_cast<size_t>(index)];
+  const CellShape& shape = packed_.shape;
+  const MutableSequence dx = dx_of(layer);
+  const T** a = scratch.a.template as<const T*>();
+  T** c = scratch.c.template as<T*>();
+  PackedRow at(seq, rows.begin);
+  for (int64_t i = 0; i < rows.end - rows.begin; ++i, at.next()) {
+    const int64_t s = k ? seq.length()[at.r] - 1 - at.s : at.s;
+    const int64_t row = layer ? at.r : seq.order()[at.r];
+    a[i] = direction(layer, k).slots + (seq.offsets()[s] + at.r) * tape_.slots_stride +
+           shape.input_slot * kGroup;
+    c[i] = static_cast<T*>(dx.data) + at.s * dx.time_stride + row * dx.row_stride;
+  }
+  const int64_t groups = padded(spec_.hidden_size) / kGroup;
+  const bool all_slots = shape.gates == shape.slots;
+  RowsProduct<T> product;
+  product.rows = rows.end - rows.begin;
+  product.a = a;
+  product.c = c;
+  product.segments = all_slots ? 1 : groups;
+  product.segment_length = (all_slots ? groups : 1) * shape.gates * kGroup;
+  product.segment_stride = shape.slots * kGroup;
+  const size_t which = static_cast<size_t>(layer * spec_.num_directions + k);
+  product.panels = static_cast<const T*>(packed_.panels[which].input_columns);
+  product.columns = spec_.layer_inputs(layer);
+  product.group_end = padded(product.columns) / kGroup;
+  product.accumulate = accumulate;
+  kernels_.rows_product(product);
+}
+
+template <class T>
+void BackwardRun<T>::mask_dx(int64_t layer, Range rows) {
+  if (call_.forward.masks.empty()) return;
+  const Sequence& mask = call_.forward.masks[static_cast<size_t>(layer)];
+  if (!mask.data) return;
+  const MutableSequence dx = dx_of(layer);
+  PackedRow at(sequences_, rows.begin);
+  for (int64_t i = rows.begin; i < rows.end; ++i, at.next()) {
+    const int64_t caller_row = sequences_.order()[at.r];
+    T* to = static_cast<T*>(dx.data) + at.s * dx.time_stride +
+            (layer ? at.r : caller_row) * dx.row_stride;
+    const T* m = static_cast<const T*>(mask.data) + at.s * mask.time_stride +
+                 caller_row * mask.row_stride;
+    kernels_.multiply(to, to, m, spec_.layer_inputs(layer));
+  }
+}
+
+template <class T>
+bool BackwardRun<T>::make_weights(Run& run, int index, int64_t layer, int64_t k) {
+  const Direction& d = direction(layer, k);
+  const LayerTape& tape = tape_of(layer, k);
+  const int64_t height = spec_.gates() * spec_.hidden_size, inputs = spec_.layer_inputs(layer);
+  T* to = d.weights.template as<T>();
+  const Weight input = {d.slots, tape_.slots_stride, input_columns_.as<int64_t>(),
+                        height,  inputs,             to,
+                        Factor::input};
+  if (!make_weight(run, index, d, input, tape)) return false;
+  to += height * inputs;
+  const Weight recurrent = {d.slots, tape_.slots_stride, recurrent_columns_.as<int64_t>(),
+                            height,  spec_.outputs(),    to,
+                            Factor::state_before};
+  if (!make_weight(run, index, d, recurrent, tape)) return false;
+  to += height * spec_.outputs();
+  if (spec_.bias) {
+    make_biases(index, layer, k);
+    to += 2 * height;
+  }
+  if (!spec_.proj_size) return true;
+  const Weight projection = {d.doutput.template as<T>(),
+                             padded(spec_.outputs()),
+                             output_columns_.as<int64_t>(),
+                             spec_.outputs(),
+                             spec_.hidden_size,
+                             to,
+                             Factor::hidden};
+  return make_weight(run, index, d, projection, tape);
+}
+
+// One matrix's gradient: this member's rows of it, over all packed rows.
+template <class T>
+bool BackwardRun<T>::make_weight(Run& run, int index, const Direction& d, const Weight& weight,
+                                 const LayerTape& tape) {
+  const Scratch& scratch = scratch_[static_cast<size_t>(index)];
+  const Range mine = part_of(weight.height, index, threads_);
+  const SequenceRows<const T> x = d.x.from(0), y = d.y.from(0);
+  const T** b = scratch.a.template as<const T*>();
+  OuterProduct<T> product;
+  product.gradients_stride = weight.gradients_stride;
+  product.gradient_columns = weight.columns;
+  product.b = b;
+  product.columns = weight.width;
+  product.begin = mine.begin;
+  product.end = mine.end;
+  product.c = weight.to;
+  product.c_stride = weight.width;
+  product.scratch = scratch.outer.template as<T>();
+  const int64_t live = sequences_.live();
+  int64_t begin = 0;
+  do {
+    product.length = std::min(live - begin, kRowsAtOnce);
+    product.gradients = weight.gradients + begin * weight.gradients_stride;
+    product.accumulate = begin > 0;
+    if (live) {
+      PackedRow at(sequences_, begin);
+      for (int64_t i = 0; i < product.length; ++i, at.next()) {
+        switch (weight.factor) {
+          case Factor::input:
+            b[i] = x.at(at.s, at.r);
+            break;
+          case Factor::state_before:
+            b[i] = at.s ? y.at(at.s - 1, at.r)
+                        : d.h_initial.template as<T>() + at.r * state_stride_;
+            break;
+          case Factor::hidden:
+            b[i] = tape.hidden.template as<T>() + (begin + i) * padded(spec_.hidden_size);
+            break;
+        }
+      }
+    }
+    kernels_.outer_product(product);
+    begin += kRowsAtOnce;
+    if (index == 0) run.poll();
+    if (!run.live()) return false;
+  } while (begin < live);
+  return true;
+}
+
+// Both biases' gradients, from one sum of the slot rows.
+template <class T>
+void BackwardRun<T>::make_biases(int index, int64_t layer, int64_t k) {
+  const Direction& d = direction(layer, k);
+  const CellShape& shape = packed_.shape;
+  const int64_t units = spec_.hidden_size, height = spec_.gates() * units;
+  T* to = d.weights.template as<T>() + height * (spec_.layer_inputs(layer) + spec_.outputs());
+  const Range groups = part_of(padded(units) / kGroup, index, threads_);
+  const int64_t group_values = shape.slots * kGroup;
+  T* sums = scratch_[static_cast<size_t>(index)].outer.template as<T>();
+  for (int64_t group = groups.begin; group < groups.end; ++group) {
+    const int64_t at = group * group_values;
+    kernels_.sum_rows(d.slots + at, tape_.slots_stride, sequences_.live(), 0, group_values, sums);
+    const int64_t exist = std::min<int64_t>(kGroup, units - group * kGroup);
+    for (int place = 0; place < shape.gates; ++place) {
+      const int in = shape.input_order[place], re = shape.recurrent_order[place];
+      const T* from_in = sums + (shape.input_slot + place) * kGroup;
+      const T* from_re = sums + (shape.recurrent_slot + place) * kGroup;
+      std::copy_n(from_in, exist, to + in * units + group * kGroup);
+      std::copy_n(from_re, exist, to + height + re * units + group * kGroup);
+    }
+  }
+}
+
+template <class T>
+void BackwardRun<T>::add_job(void* self, Run&, int index) {
+  BackwardRun& b = *static_cast<BackwardRun*>(self);
+  const StackSpec& s = b.spec_;
+  const int64_t height = s.gates() * s.hidden_size;
+  for (size_t i = 0; i < b.directions_.size(); ++i) {
+    const T* from = b.directions_[i].weights.template as<T>();
+    const LayerGradients& to = b.call_.gradients[i];
+    const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
+    const auto add = [&](void* array, int64_t count) {
+      const Range mine = part_of(count, index, b.threads_);
+      b.kernels_.add(static_cast<T*>(array) + mine.begin, from + mine.begin,
+                     mine.end - mine.begin);
+      from += count;
+    };
+    add(to.weight_ih, height * inputs);
+    add(to.weight_hh, height * s.outputs());
+    if (s.bias) {
+      add(to.bias_ih, height);
+      add(to.bias_hh, height);
+    }
+    if (s.proj_size) add(to.weight_hr, s.proj_size * s.hidden_size);
+  }
+}
+
+template <class T>
+void BackwardRun<T>::add_gradients(Lease& lease) {
+  lease.run(threads_, Interrupt(), add_job, this);
+}
+
+template class BackwardRun<float>;
+template class BackwardRun<double>;
+
+}  // namespace rnncore

@@ -1,0 +1,94 @@
+// One backward pass, prepared. For each layer from the last to the first:
+//
+//   1. the recurrence backwards, split as in forward; gates in the tape become their gradients
+//   2. dx = da W over all steps, both directions in turn: dy of the layer below
+//   3. dW, dU, db: one product over all steps each, into scratch, split over rows of the weight
+//
+// All members meet after 1 and after 3. The scratch is added to the caller's gradients last, so an
+// interrupted call leaves them as they were.
+#pragma once
+
+#include <vector>
+
+#include "core/forward_run.h"
+
+namespace rnncore {
+
+constexpr int64_t kRowsAtOnce = 1024;  // of a product over all steps, between two polls
+
+template <class T>
+class BackwardRun {
+ public:
+  BackwardRun(const PackedStack& packed, Tape::Content& tape, const BackwardCall& call,
+              int threads);
+  void fit(int threads);
+  int members() const { return threads_; }
+  bool run(Lease& lease);
+  void write_states() const;
+  void add_gradients(Lease& lease);
+
+ private:
+  struct Direction {  // of one layer
+    Buffer dh, dc, direct, h_initial, c_initial, doutput, retained;
+    T* slots = nullptr;
+    Rows<const T> x, y, dy;
+    Buffer weights;  // scratch for all its gradients, in the order of the parameters
+  };
+  struct Scratch {  // of one member
+    Buffer a, c, outer;
+  };
+  enum class Factor { input, state_before, hidden };
+  struct Weight {  // one matrix's gradient: the sum of these gradients times that factor
+    const T* gradients;
+    ptrdiff_t gradients_stride;
+    const int64_t* columns;
+    int64_t height, width;
+    T* to;
+    Factor factor;
+  };
+
+  void allocate();
+  void locate();
+  void fill_states();
+  void retain_tape();
+  Direction& direction(int64_t layer, int64_t k) {
+    return directions_[static_cast<size_t>(layer * spec_.num_directions + k)];
+  }
+  LayerTape& tape_of(int64_t layer, int64_t k) {
+    return tape_.layers[static_cast<size_t>(layer * spec_.num_directions + k)];
+  }
+  MutableSequence dx_of(int64_t layer) const;
+  bool wants_dx(int64_t layer) const { return layer || call_.dx.data; }
+  void work(Run& run, int index);
+  void recur(Run& run, int index, int64_t layer, int64_t k);
+  bool make_dx(Run& run, int index, int64_t layer);
+  void dx_rows(int index, int64_t layer, int64_t k, Range rows, bool accumulate);
+  void mask_dx(int64_t layer, Range rows);
+  bool make_weights(Run& run, int index, int64_t layer, int64_t k);
+  bool make_weight(Run& run, int index, const Direction& d, const Weight& weight,
+                   const LayerTape& tape);
+  void make_biases(int index, int64_t layer, int64_t k);
+  static void job(void* self, Run& run, int index);
+  static void add_job(void* self, Run& run, int index);
+
+  const PackedStack::Content& packed_;
+  const StackSpec& spec_;
+  const Kernels<T>& kernels_;
+  Tape::Content& tape_;
+  const BackwardCall& call_;
+  const Sequences& sequences_;
+  int threads_ = 1;
+  Plan plan_;
+  ptrdiff_t state_stride_;
+  std::vector<Direction> directions_;
+  std::vector<Buffer> inner_;  // dy of inner layers: [T][N by rank][K*P]
+  Buffer input_columns_, recurrent_columns_, output_columns_;
+  std::vector<Scratch> scratch_;
+  std::vector<Barrier> unit_barriers_;
+  Barrier all_;
+};
+
+extern template class BackwardRun<float>;
+extern template class BackwardRun<double>;
+
+}  // namespace rnncore

@@ -1,0 +1,37 @@
+// Which kernels run: the best instruction set of this machine, or the one that RNNCORE_ISA names.
+#pragma once
+
+#include "kernels/kernel_table.h"
+#include "rnncore/types.h"
+
+namespace rnncore {
+
+const KernelTable& chosen_kernels();
+const KernelTable& kernels_named(const char* name);  // throws std::invalid_argument
+
+template <class T>
+const Kernels<T>& kernels_of(const KernelTable& table);
+template <>
+inline const Kernels<float>& kernels_of<float>(const KernelTable& table) {
+  return table.f32;
+}
+template <>
+inline const Kernels<double>& kernels_of<double>(const KernelTable& table) {
+  return table.f64;
+}
+
+inline Cell cell_of(CellKind kind) {
+  switch (kind) {
+    case CellKind::rnn_tanh:
+      return kRnnTanh;
+    case CellKind::rnn_relu:
+      return kRnnRelu;
+    case CellKind::lstm:
+      return kLstm;
+    case CellKind::gru:
+      return kGru;
+  }
+  return kLstm;
+}
+
+}  // namespace rnncore

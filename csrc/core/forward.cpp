@@ -1,0 +1,43 @@
+// The forward pass as callers see it.
+#include "core/forward_run.h"
+#include "rnncore/stack.h"
+
+namespace rnncore {
+namespace {
+
+template <class T>
+void forward_as(const PackedStack& packed, const ForwardCall& call, Tape::Content* tape) {
+  ForwardRun<T> run(packed, call, tape, call.num_threads);
+  Lease lease(run.members());
+  run.fit(lease.size());
+  run.bind(call);
+  if (!run.run(lease, call.interrupt)) throw Interrupted();
+  run.write_states(call.hn, call.cn);
+}
+
+}  // namespace
+
+Tape::Tape() : content_(std::make_unique<Content>()) {}
+Tape::~Tape() = default;
+bool Tape::spent() const { return content_->spent; }
+
+int64_t Tape::nbytes() const {
+  size_t bytes = 0;
+  for (const LayerTape& layer : content_->layers) {
+    bytes += layer.slots.size() + layer.c.size() + layer.hidden.size();
+  }
+  for (const Buffer& buffer : content_->outputs) bytes += buffer.size();
+  for (const Buffer& buffer : content_->masked) bytes += buffer.size();
+  return static_cast<int64_t>(bytes);
+}
+
+void forward(const PackedStack& packed, const ForwardCall& call, Tape* tape) {
+  Tape::Content* content = tape ? &tape->content() : nullptr;
+  if (packed.spec().dtype == Dtype::float32) {
+    forward_as<float>(packed, call, content);
+  } else {
+    forward_as<double>(packed, call, content);
+  }
+}
+
+}  // namespace rnncore

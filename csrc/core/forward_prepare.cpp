@@ -1,0 +1,261 @@
+// ForwardRun: what happens before and after the team runs. See forward_run.h.
+#include <algorithm>
+#include <cstring>
+
+#include "core/forward_run.h"
+
+namespace rnncore {
+
+Work work_of(const PackedStack::Content& packed, const Sequences& sequences) {
+  const StackSpec& s = packed.spec;
+  Work work;
+  work.steps = sequences.steps();
+  work.live = sequences.live();
+  work.rows = sequences.batch();
+  work.directions = s.num_directions;
+  work.layers = s.num_layers;
+  work.groups = padded(s.hidden_size) / kGroup;
+  work.gates = s.gates();
+  work.inputs = s.layer_inputs(s.num_layers > 1 ? 1 : 0);
+  work.outputs = s.outputs();
+  work.item_size = s.item_size();
+  work.lanes = s.dtype == Dtype::float32 ? packed.table->f32.lanes : packed.table->f64.lanes;
+  work.projected = s.proj_size != 0;
+  return work;
+}
+
+template <class T>
+ForwardRun<T>::ForwardRun(const PackedStack& packed, const ForwardCall& call, Tape::Content* tape,
+                          int threads)
+    : packed_(packed.content()),
+      spec_(packed_.spec),
+      kernels_(kernels_of<T>(*packed_.table)),
+      tape_(tape) {
+  Sequences& sequences = tape ? tape->sequences : own_sequences_;
+  sequences = Sequences(call.steps, call.batch, call.lengths);
+  sequences_ = &sequences;
+  state_stride_ = padded(std::max(spec_.hidden_size, spec_.outputs()));
+  slots_stride_ = slots_stride_of<T>(packed_.slot_row());
+  if (tape) {
+    tape->spec = spec_;
+    tape->slots_stride = slots_stride_;
+  }
+  masks_ = call.masks;
+  masks_.resize(static_cast<size_t>(spec_.num_layers));
+  allocate_states();
+  fit(threads);
+}
+
+template <class T>
+void ForwardRun<T>::fit(int threads) {
+  if (threads >= members() && !scratch_.empty()) return;
+  plan_ = make_plan(work_of(packed_, *sequences_), threads);
+  plan_.chunk = std::max<int64_t>(1, std::min(plan_.chunk, sequences_->steps()));
+  allocate_scratch();
+}
+
+// Steps that a buffer between layers holds.
+template <class T>
+int64_t ForwardRun<T>::inner_steps() const {
+  return is_chunked() ? plan_.chunk : sequences_->steps();
+}
+
+template <class T>
+void ForwardRun<T>::allocate_states() {
+  const int64_t batch = sequences_->batch(), live = sequences_->live();
+  const int64_t wide = padded(spec_.hidden_size);
+  const size_t count = static_cast<size_t>(spec_.num_layers * spec_.num_directions);
+  directions_.resize(count);
+  if (tape_) tape_->layers.resize(count);
+  for (size_t i = 0; i < count; ++i) {
+    Direction& d = directions_[i];
+    for (int side = 0; side < 2; ++side) {
+      d.h_block[side] = Buffer::zeros<T>(batch * state_stride_);
+      d.h[side] = d.h_block[side].template as<T>();
+    }
+    d.c_block = Buffer::zeros<T>(spec_.carries_c() ? batch * state_stride_ : 0);
+    d.c = d.c_block.template as<T>();
+    d.x.allocate(batch);
+    d.y.allocate(batch);
+    if (spec_.proj_size && !tape_) d.hidden = Buffer::of<T>(batch * wide);
+    if (!tape_) continue;
+    LayerTape& tape = tape_->layers[i];
+    tape.slots = Buffer::of<T>(live * slots_stride_);
+    if (spec_.carries_c()) tape.c = Buffer::of<T>(live * wide);
+    if (spec_.proj_size) tape.hidden = Buffer::of<T>(live * wide);
+  }
+}
+
+template <class T>
+void ForwardRun<T>::allocate_scratch() {
+  const int64_t batch = sequences_->batch(), layers = spec_.num_layers;
+  const int64_t outputs = spec_.num_directions * spec_.outputs();
+  std::vector<Buffer>& inner = tape_ ? tape_->outputs : inner_;
+  inner.clear();
+  for (int64_t i = 0; i + 1 < layers && (tape_ || i < 2); ++i) {
+    inner.push_back(Buffer::of<T>(inner_steps() * batch * outputs));
+  }
+  std::vector<Buffer>& masked = tape_ ? tape_->masked : masked_;
+  masked.clear();
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const bool has = masks_[static_cast<size_t>(layer)].data != nullptr;
+    const int64_t values = inner_steps() * batch * spec_.layer_inputs(layer);
+    masked.push_back(has ? Buffer::of<T>(values) : Buffer());
+  }
+  slots_.clear();
+  for (int64_t d = 0; d < spec_.num_directions && !tape_; ++d) {
+    slots_.push_back(Buffer::of<T>(plan_.chunk * batch * slots_stride_));
+  }
+  scratch_.resize(static_cast<size_t>(plan_.members()));
+  const int64_t rows = plan_.chunk * ((batch + plan_.rows - 1) / plan_.rows);
+  for (Scratch& scratch : scratch_) {
+    scratch.a = Buffer::of<const T*>(rows);
+    scratch.c = Buffer::of<T*>(rows);
+  }
+  row_barriers_ = std::vector<Barrier>(static_cast<size_t>(plan_.rows));
+  for (Barrier& barrier : row_barriers_) barrier.reset(plan_.directions * plan_.units);
+  unit_barriers_ = std::vector<Barrier>(static_cast<size_t>(plan_.rows * plan_.directions));
+  for (Barrier& barrier : unit_barriers_) barrier.reset(plan_.units);
+}
+
+template <class T>
+void ForwardRun<T>::bind(const ForwardCall& call) {
+  locate_arrays(call);
+  set_states(static_cast<const T*>(call.h0), static_cast<const T*>(call.c0));
+}
+
+// Each layer's input and output rows, in each direction.
+template <class T>
+void ForwardRun<T>::locate_arrays(const ForwardCall& call) {
+  const Sequences& seq = *sequences_;
+  const int64_t batch = seq.batch(), layers = spec_.num_layers, outputs = spec_.outputs();
+  const int64_t wide = spec_.num_directions * outputs;
+  std::vector<Buffer>& inner = tape_ ? tape_->outputs : inner_;
+  const auto inner_of = [&](int64_t layer) {
+    const int64_t i = tape_ ? layer : layer % 2;
+    return inner[static_cast<size_t>(i)].template as<T>();
+  };
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const Buffer& masked = (tape_ ? tape_->masked : masked_)[static_cast<size_t>(layer)];
+    const int64_t inputs = spec_.layer_inputs(layer);
+    for (int64_t k = 0; k < spec_.num_directions; ++k) {
+      Direction& d = directions_[static_cast<size_t>(layer * spec_.num_directions + k)];
+      if (masked) {
+        d.x.step = seq.locate<const T>(masked.template as<T>(), batch * inputs, inputs, k == 1,
+                                       true, d.x.first);
+      } else if (layer) {
+        d.x.step = seq.locate<const T>(inner_of(layer - 1), batch * inputs, inputs, k == 1, true,
+                                       d.x.first);
+      } else {
+        d.x.step = seq.locate(static_cast<const T*>(call.x.data), call.x.time_stride,
+                              call.x.row_stride, k == 1, false, d.x.first);
+      }
+      if (layer + 1 < layers) {
+        d.y.step = seq.locate(inner_of(layer) + k * outputs, batch * wide, wide, k == 1, true,
+                              d.y.first);
+      } else {
+        d.y.step = seq.locate(static_cast<T*>(call.y.data) + k * outputs, call.y.time_stride,
+                              call.y.row_stride, k == 1, false, d.y.first);
+      }
+    }
+  }
+  masks_ = call.masks;
+  masks_.resize(static_cast<size_t>(layers));
+  x_ = call.x;
+  if (!seq.ragged()) return;
+  for (int64_t r = 0; r < batch; ++r) {
+    T* row = static_cast<T*>(call.y.data) + seq.order()[r] * call.y.row_stride;
+    for (int64_t t = seq.length()[r]; t < call.steps; ++t) {
+      std::fill_n(row + t * call.y.time_stride, wide, T(0));
+    }
+  }
+}
+
+template <class T>
+void ForwardRun<T>::set_states(const T* h, const T* c) {
+  const int64_t batch = sequences_->batch(), units = spec_.hidden_size, outputs = spec_.outputs();
+  for (size_t i = 0; i < directions_.size(); ++i) {
+    Direction& d = directions_[i];
+    const int64_t at = static_cast<int64_t>(i) * batch;
+    for (int64_t r = 0; r < batch; ++r) {
+      const int64_t row = at + sequences_->order()[r];
+      T* to = d.h[0] + r * state_stride_;
+      h ? std::copy_n(h + row * outputs, outputs, to) : std::fill_n(to, outputs, T(0));
+      if (!spec_.carries_c()) continue;
+      to = d.c + r * state_stride_;
+      c ? std::copy_n(c + row * units, units, to) : std::fill_n(to, units, T(0));
+    }
+  }
+}
+
+// The state at a sequence's end: a sequence of no steps ends where it starts.
+template <class T>
+const T* ForwardRun<T>::final_row(int64_t which, int64_t rank, bool of_c) const {
+  const Direction& d = directions_[static_cast<size_t>(which)];
+  const int64_t length = sequences_->length()[rank];
+  if (!of_c) return d.h[length % 2] + rank * state_stride_;
+  if (!tape_ || length == 0) return d.c + rank * state_stride_;
+  const T* kept = tape_->layers[static_cast<size_t>(which)].c.template as<T>();
+  return kept + (sequences_->offsets()[length - 1] + rank) * padded(spec_.hidden_size);
+}
+
+template <class T>
+void ForwardRun<T>::write_states(void* hn, void* cn) const {
+  const int64_t batch = sequences_->batch(), outputs = spec_.outputs();
+  for (int64_t i = 0; i < static_cast<int64_t>(directions_.size()); ++i) {
+    for (int64_t r = 0; r < batch; ++r) {
+      const int64_t row = i * batch + sequences_->order()[r];
+      if (hn) std::copy_n(final_row(i, r, false), outputs, static_cast<T*>(hn) + row * outputs);
+      if (!cn || !spec_.carries_c()) continue;
+      std::copy_n(final_row(i, r, true), spec_.hidden_size,
+                  static_cast<T*>(cn) + row * spec_.hidden_size);
+    }
+  }
+}
+
+template <class T>
+void ForwardRun<T>::carry_states() {
+  for (Direction& d : directions_) {
+    if (sequences_->steps() % 2) std::swap(d.h[0], d.h[1]);
+  }
+}
+
+template <class T>
+void ForwardRun<T>::point_at(const T* x, int64_t x_row_stride, T* y, int64_t y_row_stride) {
+  Direction& first = directions_.front();
+  Direction& last = directions_.back();
+  for (int64_t r = 0; r < sequences_->batch(); ++r) {
+    first.x.first[r] = x + r * x_row_stride;
+    last.y.first[r] = y + r * y_row_stride;
+  }
+}
+
+template <class T>
+void ForwardRun<T>::clear_states(const unsigned char* rows) {
+  for (Direction& d : directions_) {
+    for (int64_t r = 0; r < sequences_->batch(); ++r) {
+      if (rows && !rows[r]) continue;
+      std::fill_n(d.h[0] + r * state_stride_, state_stride_, T(0));
+      if (spec_.carries_c()) std::fill_n(d.c + r * state_stride_, state_stride_, T(0));
+    }
+  }
+}
+
+template <class T>
+void ForwardRun<T>::get_states(T* h, T* c) const {
+  const int64_t batch = sequences_->batch(), outputs = spec_.outputs();
+  for (size_t i = 0; i < directions_.size(); ++i) {
+    const Direction& d = directions_[i];
+    for (int64_t r = 0; r < batch; ++r) {
+      const int64_t row = static_cast<int64_t>(i) * batch + sequences_->order()[r];
+      std::copy_n(d.h[0] + r * state_stride_, outputs, h + row * outputs);
+      if (!c) continue;
+      std::copy_n(d.c + r * state_stride_, spec_.hidden_size, c + row * spec_.hidden_size);
+    }
+  }
+}
+
+template class ForwardRun<float>;
+template class ForwardRun<double>;
+
+}  // namespace rnncore

@@ -1,0 +1,172 @@
+// ForwardRun: what each member of the team does. See forward_run.h.
+#include "core/forward_run.h"
+
+#include <algorithm>
+
+namespace rnncore {
+template <class T>
+void ForwardRun<T>::job(void* self, Run& run, int index) {
+  static_cast<ForwardRun*>(self)->work(run, index);
+}
+
+template <class T>
+bool ForwardRun<T>::run(Lease& lease, const Interrupt& interrupt) {
+  return lease.run(plan_.members(), interrupt, job, this);
+}
+
+template <class T>
+bool ForwardRun<T>::meet_rows(Run& run, int index) {
+  if (index == 0) run.poll();
+  const size_t row = static_cast<size_t>(member_of(plan_, index).row);
+  return row_barriers_[row].wait(run);
+}
+
+// A stack in one direction takes a chunk of steps through all layers before the next one, so that
+// what lies between layers does not grow with T; both directions need a layer's every step first.
+template <class T>
+void ForwardRun<T>::work(Run& run, int index) {
+  const int64_t width = is_chunked() ? plan_.chunk : std::max<int64_t>(1, sequences_->steps());
+  for (int64_t begin = 0; begin < sequences_->steps(); begin += width) {
+    const Range steps = {begin, std::min(begin + width, sequences_->steps())};
+    for (int64_t layer = 0; layer < spec_.num_layers; ++layer) {
+      if (!run_layer(run, index, layer, steps)) return;
+    }
+  }
+}
+
+template <class T>
+bool ForwardRun<T>::run_layer(Run& run, int index, int64_t layer, Range steps) {
+  const Member member = member_of(plan_, index);
+  if (masks_[static_cast<size_t>(layer)].data) {
+    apply_mask(index, layer, steps);
+    if (!meet_rows(run, index)) return false;
+  }
+  for (int64_t k = member.direction; k < spec_.num_directions; k += plan_.directions) {
+    if (!run_direction(run, index, layer, k, steps)) return false;
+  }
+  return meet_rows(run, index);
+}
+
+template <class T>
+bool ForwardRun<T>::run_direction(Run& run, int index, int64_t layer, int64_t direction,
+                                  Range steps) {
+  for (int64_t begin = steps.begin; begin < steps.end; begin += plan_.chunk) {
+    const Range chunk = {begin, std::min(begin + plan_.chunk, steps.end)};
+    project(index, layer, direction, chunk);
+    recur(run, index, layer, direction, chunk);
+    if (!run.live()) return false;
+  }
+  return true;
+}
+
+// Slot rows of the chunk = start + x W, for this member's rows and units.
+template <class T>
+void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range steps) {
+  const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
+  const Member member = member_of(plan_, index);
+  const LayerPanels& panels = packed_.panels[which];
+  const Sequences& seq = *sequences_;
+  const bool buffered = layer || masks_[0].data;
+  const SequenceRows<const T> x =
+      directions_[which].x.from(is_chunked() && buffered ? steps.begin : 0);
+  T* slots = tape_ ? tape_->layers[which].slots.template as<T>()
+                   : slots_[static_cast<size_t>(direction)].template as<T>();
+  const Scratch& scratch = scratch_[static_cast<size_t>(index)];
+  const T** a = scratch.a.template as<const T*>();
+  T** c = scratch.c.template as<T*>();
+  int64_t count = 0;
+  for (int64_t s = steps.begin; s < steps.end; ++s) {
+    const int64_t first = tape_ ? seq.offsets()[s] : (s - steps.begin) * seq.batch();
+    for (int64_t r = member.row; r < seq.alive(s); r += plan_.rows, ++count) {
+      a[count] = x.at(s, r);
+      c[count] = slots + (first + r) * slots_stride_;
+    }
+  }
+  RowsProduct<T> product;
+  product.rows = count;
+  product.a = a;
+  product.c = c;
+  product.segment_length = spec_.layer_inputs(layer);
+  product.panels = static_cast<const T*>(panels.input);
+  const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, plan_.units);
+  product.group_begin = groups.begin;
+  product.group_end = groups.end;
+  product.columns = padded(spec_.hidden_size);
+  product.gates = packed_.shape.gates;
+  product.slots = packed_.shape.slots;
+  product.first_slot = packed_.shape.input_slot;
+  product.start = static_cast<const T*>(panels.start);
+  kernels_.rows_product(product);
+}
+
+template <class T>
+void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction, Range steps) {
+  const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
+  const Member member = member_of(plan_, index);
+  const LayerPanels& panels = packed_.panels[which];
+  Direction& d = directions_[which];
+  const int64_t barrier = member.row * plan_.directions + member.direction;
+  StepGate gate = {&run, &unit_barriers_[static_cast<size_t>(barrier)], index == 0};
+  ForwardLoop<T> loop;
+  const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, plan_.units);
+  const Range outputs = part_of(padded(spec_.outputs()) / kGroup, member.unit, plan_.units);
+  loop.share = {steps.begin,   steps.end,   groups.begin,           groups.end, outputs.begin,
+                outputs.end,   member.row,  plan_.rows, sequences_->offsets(),
+                StepGate::proceed, &gate};
+  loop.units = spec_.hidden_size;
+  loop.outputs = spec_.outputs();
+  loop.panels = static_cast<const T*>(panels.recurrent);
+  loop.bias = static_cast<const T*>(panels.start);
+  loop.slots_stride = slots_stride_;
+  loop.keep = tape_ != nullptr;
+  if (tape_) {
+    LayerTape& tape = tape_->layers[which];
+    loop.slots = tape.slots.template as<T>();
+    loop.c_kept = tape.c.template as<T>();
+    loop.hidden = tape.hidden.template as<T>();
+  } else {
+    loop.slots = slots_[static_cast<size_t>(direction)].template as<T>();
+    loop.slots_dense = sequences_->batch();
+    loop.hidden = d.hidden.template as<T>();
+  }
+  loop.h[0] = d.h[0];
+  loop.h[1] = d.h[1];
+  loop.c = d.c;
+  loop.state_stride = state_stride_;
+  const bool inner = layer + 1 < spec_.num_layers;
+  loop.y = d.y.from(is_chunked() && inner ? steps.begin : 0);
+  loop.projection_panels = static_cast<const T*>(panels.projection);
+  kernels_.forward[cell_of(spec_.cell)](loop);
+}
+
+// The layer's input times its mask, for this member's part of the rows that its group shares.
+template <class T>
+void ForwardRun<T>::apply_mask(int index, int64_t layer, Range steps) {
+  const Member member = member_of(plan_, index);
+  const Sequences& seq = *sequences_;
+  const Sequence& mask = masks_[static_cast<size_t>(layer)];
+  const int64_t inputs = spec_.layer_inputs(layer);
+  const int64_t origin = is_chunked() ? steps.begin : 0;
+  T* masked = (tape_ ? tape_->masked : masked_)[static_cast<size_t>(layer)].template as<T>();
+  const size_t below = static_cast<size_t>((layer ? layer - 1 : 0) * spec_.num_directions);
+  const SequenceRows<T> unmasked = directions_[below].y.from(origin);
+  const int64_t members = plan_.directions * plan_.units;
+  const int64_t part = member.direction * plan_.units + member.unit;
+  int64_t turn = 0;
+  for (int64_t t = steps.begin; t < steps.end; ++t) {
+    for (int64_t r = member.row; r < seq.alive(t); r += plan_.rows, ++turn) {
+      if (turn % members != part) continue;
+      const T* x = layer ? unmasked.at(t, r)
+                         : static_cast<const T*>(x_.data) + t * x_.time_stride +
+                               seq.order()[r] * x_.row_stride;
+      const T* m = static_cast<const T*>(mask.data) + t * mask.time_stride +
+                   seq.order()[r] * mask.row_stride;
+      kernels_.multiply(masked + ((t - origin) * seq.batch() + r) * inputs, x, m, inputs);
+    }
+  }
+}
+
+template class ForwardRun<float>;
+template class ForwardRun<double>;
+
+}  // namespace rnncore

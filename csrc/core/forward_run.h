@@ -1,0 +1,108 @@
+// One forward pass, prepared: every buffer allocated, every address found, the work planned.
+//
+// Members of the team run the same program on their own share (plan.h): for each chunk of steps and
+// each layer, the input projection of the chunk, then the recurrence through it. Members that share
+// batch rows meet between layers; those that share a direction meet between steps; others never.
+#pragma once
+
+#include <vector>
+
+#include "core/dispatch.h"
+#include "core/memory.h"
+#include "core/packed.h"
+#include "core/plan.h"
+#include "core/sequences.h"
+#include "core/tape.h"
+#include "core/team.h"
+
+namespace rnncore {
+
+// An array whose rows one direction visits.
+template <class T>
+struct Rows {
+  Buffer first_block;
+  T** first = nullptr;
+  ptrdiff_t step = 0;
+
+  void allocate(int64_t batch) {
+    first_block = Buffer::of<T*>(batch);
+    first = first_block.template as<T*>();
+  }
+  SequenceRows<T> from(int64_t origin) const { return {first, step, origin}; }
+};
+
+template <class T>
+class ForwardRun {
+ public:
+  // `tape` null: inference.
+  ForwardRun(const PackedStack& packed, const ForwardCall& call, Tape::Content* tape, int threads);
+
+  // Plans anew where the lease grants fewer threads than members().
+  void fit(int threads);
+
+  // Points the run at a call's arrays of the prepared sizes and sets its initial states.
+  void bind(const ForwardCall& call);
+  bool run(Lease& lease, const Interrupt& interrupt);
+  void write_states(void* hn, void* cn) const;
+
+  // For streams, whose steps follow one another: new arrays of one step, and the last state becomes
+  // the next call's first.
+  void point_at(const T* x, int64_t x_row_stride, T* y, int64_t y_row_stride);
+  void carry_states();
+  void clear_states(const unsigned char* rows);
+  void get_states(T* h, T* c) const;
+  void set_states(const T* h, const T* c);
+  int members() const { return plan_.members(); }
+
+ private:
+  struct Direction {  // of one layer
+    Buffer h_block[2], c_block, hidden;
+    T* h[2] = {nullptr, nullptr};
+    T* c = nullptr;
+    Rows<const T> x;
+    Rows<T> y;
+  };
+  struct Scratch {  // of one member
+    Buffer a, c;
+  };
+
+  void allocate_states();
+  void allocate_scratch();
+  void locate_arrays(const ForwardCall& call);
+  int64_t inner_steps() const;
+  bool is_chunked() const { return !tape_ && spec_.num_directions == 1; }
+  void work(Run& run, int index);
+  bool run_layer(Run& run, int index, int64_t layer, Range steps);
+  bool run_direction(Run& run, int index, int64_t layer, int64_t direction, Range steps);
+  void project(int index, int64_t layer, int64_t direction, Range steps);
+  void recur(Run& run, int index, int64_t layer, int64_t direction, Range steps);
+  void apply_mask(int index, int64_t layer, Range steps);
+  bool meet_rows(Run& run, int index);
+  const T* final_row(int64_t which, int64_t rank, bool of_c) const;
+  static void job(void* self, Run& run, int index);
+
+  const PackedStack::Content& packed_;
+  const StackSpec& spec_;
+  const Kernels<T>& kernels_;
+  Tape::Content* tape_;
+  Sequences own_sequences_;
+  const Sequences* sequences_;
+  Plan plan_;
+  ptrdiff_t state_stride_, slots_stride_;
+  std::vector<Direction> directions_;  // [L * K]
+  std::vector<Buffer> slots_;          // inference: [K], a chunk's projected gates
+  std::vector<Buffer> inner_;          // inference: outputs of inner layers, two in turn
+  std::vector<Buffer> masked_;         // inference: masked inputs, one a layer
+  std::vector<Sequence> masks_;
+  std::vector<Scratch> scratch_;
+  std::vector<Barrier> row_barriers_, unit_barriers_;
+  Sequence x_;
+};
+
+// Work as the plan needs it.
+Work work_of(const PackedStack::Content& packed, const Sequences& sequences);
+
+extern template class ForwardRun<float>;
+extern template class ForwardRun<double>;
+
+}  // namespace rnncore

@@ -1,0 +1,142 @@
+#include "core/memory.h"
+
+#include <sys/mman.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <mutex>
+#include <new>
+#include <utility>
+
+#include "rnncore/debug.h"
+
+namespace rnncore {
+namespace {
+
+constexpr size_t kHuge = size_t{2} << 20;
+constexpr size_t kKeptBytes = size_t{256} << 20;  // of freed blocks, for the whole process
+constexpr int kKeptBlocks = 32;
+
+std::atomic<int64_t> live{0};
+std::atomic<int64_t> failing{-1};
+std::atomic<bool> poisoned{false};
+
+struct Block {
+  void* data;
+  size_t bytes;
+};
+
+// Freed large blocks. Never destroyed: buffers may be freed while the process ends.
+struct Kept {
+  std::mutex mutex;
+  Block blocks[kKeptBlocks] = {};
+  size_t bytes = 0;
+};
+
+Kept& kept() {
+  static Kept* const instance = new Kept;
+  return *instance;
+}
+
+size_t rounded(size_t bytes) {
+  const size_t unit = bytes >= kHuge ? kHuge : 64;
+  return (bytes + unit - 1) / unit * unit;
+}
+
+// The smallest kept block that fits without wasting more than half.
+void* take_kept(size_t bytes) {
+  std::unique_lock<std::mutex> lock(kept().mutex, std::try_to_lock);
+  if (!lock) return nullptr;
+  Block* best = nullptr;
+  for (Block& block : kept().blocks) {
+    const bool fits = block.data && block.bytes == bytes;
+    if (fits) best = &block;
+  }
+  if (!best) return nullptr;
+  kept().bytes -= best->bytes;
+  return std::exchange(best->data, nullptr);
+}
+
+bool keep(void* data, size_t bytes) {
+  std::unique_lock<std::mutex> lock(kept().mutex, std::try_to_lock);
+  if (!lock || kept().bytes + bytes > kKeptBytes) return false;
+  for (Block& block : kept().blocks) {
+    if (block.data) continue;
+    block = {data, bytes};
+    kept().bytes += bytes;
+    return true;
+  }
+  return false;
+}
+
+void release_kept() {
+  std::lock_guard<std::mutex> lock(kept().mutex);
+  for (Block& block : kept().blocks) {
+    std::free(block.data);
+    block = {};
+  }
+  kept().bytes = 0;
+}
+
+bool failure_is_due() {
+  int64_t left = failing.load(std::memory_order_relaxed);
+  while (left >= 0) {
+    if (failing.compare_exchange_weak(left, left - 1)) return left == 0;
+  }
+  return false;
+}
+
+void* fresh(size_t bytes) {
+  void* data = nullptr;
+  const size_t alignment = bytes >= kHuge ? kHuge : 64;
+  if (posix_memalign(&data, alignment, bytes)) {
+    release_kept();
+    if (posix_memalign(&data, alignment, bytes)) throw std::bad_alloc();
+  }
+  if (bytes >= kHuge) madvise(data, bytes, MADV_HUGEPAGE);
+  return data;
+}
+
+}  // namespace
+
+size_t Buffer::checked_bytes(int64_t count, size_t item) {
+  if (count < 0 || static_cast<size_t>(count) > SIZE_MAX / 4 / item) throw std::bad_alloc();
+  return static_cast<size_t>(count) * item;
+}
+
+Buffer::Buffer(size_t bytes) : size_(bytes) {
+  if (failure_is_due()) throw std::bad_alloc();
+  const size_t block = rounded(bytes ? bytes : 1);
+  if (block >= kHuge) data_ = take_kept(block);
+  if (!data_) data_ = fresh(block);
+  live.fetch_add(1, std::memory_order_relaxed);
+  if (poisoned.load(std::memory_order_relaxed)) std::memset(data_, 0xff, block);
+}
+
+Buffer::~Buffer() {
+  if (!data_) return;
+  live.fetch_sub(1, std::memory_order_relaxed);
+  const size_t block = rounded(size_ ? size_ : 1);
+  if (block < kHuge || !keep(data_, block)) std::free(data_);
+}
+
+Buffer::Buffer(Buffer&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+Buffer& Buffer::operator=(Buffer&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+void Buffer::clear() { std::memset(data_, 0, size_); }
+
+namespace debug {
+int64_t live_blocks() { return live.load(); }
+void fail_after(int64_t allocations) { failing.store(allocations); }
+void fill_with_nan(bool on) { poisoned.store(on); }
+void clear_kept_memory() { release_kept(); }
+}  // namespace debug
+
+}  // namespace rnncore

@@ -1,0 +1,212 @@
+#include "core/packed.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "core/plan.h"
+#include "core/team.h"
+
+namespace rnncore {
+namespace {
+
+constexpr int kIdentity[] = {0};
+
+// Cuts one block into aligned pieces; the first pass, without a block, only measures.
+struct Carver {
+  char* base = nullptr;
+  int64_t used = 0;
+
+  void take(void*& piece, int64_t bytes) {
+    piece = base ? base + used : nullptr;
+    used += (bytes + 63) / 64 * 64;
+  }
+};
+
+void carve_forward(PackedStack::Content& c, Carver& carver) {
+  const StackSpec& s = c.spec;
+  const int64_t wide = padded(s.hidden_size), item = s.item_size();
+  for (size_t i = 0; i < c.panels.size(); ++i) {
+    const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
+    LayerPanels& p = c.panels[i];
+    carver.take(p.input, wide * s.gates() * inputs * item);
+    carver.take(p.recurrent, wide * s.gates() * s.outputs() * item);
+    carver.take(p.start, c.slot_row() * item);
+    if (s.proj_size) carver.take(p.projection, padded(s.outputs()) * s.hidden_size * item);
+  }
+}
+
+void carve_backward(PackedStack::Content& c, Carver& carver) {
+  const StackSpec& s = c.spec;
+  const int64_t length = padded(s.hidden_size) * s.gates(), item = s.item_size();
+  for (size_t i = 0; i < c.panels.size(); ++i) {
+    const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
+    LayerPanels& p = c.panels[i];
+    carver.take(p.input_columns, padded(inputs) * length * item);
+    carver.take(p.recurrent_columns, padded(s.outputs()) * length * item);
+    if (!s.proj_size) continue;
+    carver.take(p.projection_columns, padded(s.hidden_size) * padded(s.outputs()) * item);
+  }
+}
+
+Range share_of(int64_t columns, int part, int parts) {
+  return part_of(padded(columns) / kGroup, part, parts);
+}
+
+template <class T>
+void pack_gates(const PackedStack::Content& c, void* panels, const void* w, int64_t units,
+                int64_t length, int gates, const int* source, int part, int parts) {
+  PackGates<T> p;
+  p.panels = static_cast<T*>(panels);
+  p.w = static_cast<const T*>(w);
+  p.w_stride = length;
+  p.units = units;
+  p.length = length;
+  p.gates = gates;
+  p.source = source;
+  const Range range = share_of(units, part, parts);
+  p.group_begin = range.begin;
+  p.group_end = range.end;
+  kernels_of<T>(*c.table).pack_gates(p);
+}
+
+template <class T>
+void pack_columns(const PackedStack::Content& c, void* panels, const void* w, int64_t units,
+                  int64_t columns, int gates, const int* source, int part, int parts) {
+  PackColumns<T> p;
+  p.panels = static_cast<T*>(panels);
+  p.w = static_cast<const T*>(w);
+  p.w_stride = columns;
+  p.units = units;
+  p.packed_units = padded(units);
+  p.columns = columns;
+  p.gates = gates;
+  p.source = source;
+  const Range range = share_of(columns, part, parts);
+  p.group_begin = range.begin;
+  p.group_end = range.end;
+  kernels_of<T>(*c.table).pack_columns(p);
+}
+
+// The slot row that sums start from: both biases where both products reach a slot, else the one.
+template <class T>
+void fill_start(const PackedStack::Content& c, const LayerWeights& w, T* start) {
+  const int64_t units = c.spec.hidden_size;
+  std::fill(start, start + c.slot_row(), T(0));
+  if (!c.spec.bias) return;
+  const T* ih = static_cast<const T*>(w.bias_ih);
+  const T* hh = static_cast<const T*>(w.bias_hh);
+  for (int slot = 0; slot < c.shape.slots; ++slot) {
+    const int in = slot - c.shape.input_slot, re = slot - c.shape.recurrent_slot;
+    const bool from_in = in >= 0 && in < c.shape.gates, from_re = re >= 0 && re < c.shape.gates;
+    for (int64_t u = 0; u < units; ++u) {
+      T& to = start[(u / kGroup * c.shape.slots + slot) * kGroup + u % kGroup];
+      if (from_in) to += ih[c.shape.input_order[in] * units + u];
+      if (from_re) to += hh[c.shape.recurrent_order[re] * units + u];
+    }
+  }
+}
+
+template <class T>
+void pack_forward(PackedStack::Content& c, int part, int parts) {
+  const StackSpec& s = c.spec;
+  for (size_t i = 0; i < c.panels.size(); ++i) {
+    const LayerWeights& w = c.weights[i];
+    const LayerPanels& p = c.panels[i];
+    const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
+    pack_gates<T>(c, p.input, w.weight_ih, s.hidden_size, inputs, c.shape.gates,
+                  c.shape.input_order, part, parts);
+    pack_gates<T>(c, p.recurrent, w.weight_hh, s.hidden_size, s.outputs(), c.shape.gates,
+                  c.shape.recurrent_order, part, parts);
+    if (s.proj_size) {
+      pack_gates<T>(c, p.projection, w.weight_hr, s.outputs(), s.hidden_size, 1, kIdentity, part,
+                    parts);
+    }
+    if (part == 0) fill_start(c, w, static_cast<T*>(p.start));
+  }
+}
+
+template <class T>
+void pack_backward(PackedStack::Content& c, int part, int parts) {
+  const StackSpec& s = c.spec;
+  for (size_t i = 0; i < c.panels.size(); ++i) {
+    const LayerWeights& w = c.weights[i];
+    const LayerPanels& p = c.panels[i];
+    const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
+    pack_columns<T>(c, p.input_columns, w.weight_ih, s.hidden_size, inputs, c.shape.gates,
+                    c.shape.input_order, part, parts);
+    pack_columns<T>(c, p.recurrent_columns, w.weight_hh, s.hidden_size, s.outputs(),
+                    c.shape.gates, c.shape.recurrent_order, part, parts);
+    if (!s.proj_size) continue;
+    pack_columns<T>(c, p.projection_columns, w.weight_hr, s.outputs(), s.hidden_size, 1, kIdentity,
+                    part, parts);
+  }
+}
+
+struct Packing {
+  PackedStack::Content* content;
+  bool backward;
+  int parts;
+};
+
+void pack_part(void* context, Run&, int part) {
+  const Packing& packing = *static_cast<Packing*>(context);
+  PackedStack::Content& c = *packing.content;
+  const bool single = c.spec.dtype == Dtype::float32;
+  if (packing.backward) {
+    single ? pack_backward<float>(c, part, packing.parts)
+           : pack_backward<double>(c, part, packing.parts);
+  } else {
+    single ? pack_forward<float>(c, part, packing.parts)
+           : pack_forward<double>(c, part, packing.parts);
+  }
+}
+
+// Copies a megabyte of weights in about the time that waking the team takes.
+void pack_all(PackedStack::Content& c, bool backward, int64_t bytes, int num_threads) {
+  constexpr int64_t kWorthwhile = 256 << 10;
+  Lease lease(bytes < kWorthwhile ? 1 : num_threads);
+  Packing packing = {&c, backward, lease.size()};
+  lease.run(lease.size(), Interrupt(), pack_part, &packing);
+}
+
+}  // namespace
+
+void PackedStack::Content::need_backward(int num_threads) {
+  if (has_backward.load(std::memory_order_acquire)) return;
+  std::lock_guard<std::mutex> lock(backward_mutex);
+  if (has_backward.load(std::memory_order_relaxed)) return;
+  Carver measure;
+  carve_backward(*this, measure);
+  Carver carver;
+  backward_block = Buffer(static_cast<size_t>(measure.used));
+  carver.base = backward_block.as<char>();
+  carve_backward(*this, carver);
+  pack_all(*this, true, measure.used, num_threads);
+  has_backward.store(true, std::memory_order_release);
+}
+
+PackedStack::PackedStack(const StackSpec& spec, std::vector<LayerWeights> weights,
+                         int num_threads)
+    : content_(std::make_unique<Content>()) {
+  Content& c = *content_;
+  c.spec = spec;
+  c.table = &chosen_kernels();
+  c.shape = c.table->shapes[cell_of(spec.cell)];
+  c.weights = std::move(weights);
+  c.panels.resize(c.weights.size());
+  Carver measure;
+  carve_forward(c, measure);
+  Carver carver;
+  c.forward_block = Buffer(static_cast<size_t>(measure.used));
+  carver.base = c.forward_block.as<char>();
+  carve_forward(c, carver);
+  pack_all(c, false, measure.used, num_threads);
+}
+
+PackedStack::~PackedStack() = default;
+const StackSpec& PackedStack::spec() const { return content_->spec; }
+int64_t PackedStack::nbytes() const {
+  return static_cast<int64_t>(content_->forward_block.size() + content_->backward_block.size());
+}
+
+}  // namespace rnncore

@@ -1,0 +1,85 @@
+#include "core/plan.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace rnncore {
+namespace {
+
+// Of a core, as measured on servers with AVX-512; only their ratios matter.
+constexpr double kFlops = 1.1e11;           // float32 with 16 lanes
+constexpr double kNearBytes = 8e10;         // a second, from the core's own L2
+constexpr double kFarBytes = 2.2e10;        // from L3
+constexpr double kPointwise = 4e-8;         // a vector of units: gates, states, stores
+constexpr double kBarrier = 4e-7;           // with the spread between members
+constexpr double kWake = 4e-6;              // a call
+constexpr double kStep = 4e-8;              // of the loop itself
+
+double near_cache_bytes() {
+  static const double bytes = [] {
+    const long found = sysconf(_SC_LEVEL2_CACHE_SIZE);
+    return found > 0 ? static_cast<double>(found) : 1 << 20;
+  }();
+  return bytes;
+}
+
+// Steps per chunk: enough rows to use a panel well once it is read, few enough for the projected
+// gates to be in cache when the recurrence comes for them.
+int64_t chunk_steps(const Work& work) {
+  constexpr int64_t kRows = 192, kBytes = 256 << 10;
+  const int64_t row_bytes = work.groups * 16 * work.gates * work.item_size;
+  const int64_t rows = std::max(kRows, kBytes / row_bytes);
+  return std::max<int64_t>(1, rows / std::max<int64_t>(1, work.rows));
+}
+
+}  // namespace
+
+double modelled_seconds(const Work& work, const Plan& plan) {
+  const double sequential = static_cast<double>((work.directions + plan.directions - 1) /
+                                                plan.directions);
+  const double mean_rows =
+      static_cast<double>(work.live) / static_cast<double>(std::max<int64_t>(1, work.steps));
+  const double rows = std::max(1.0, mean_rows / plan.rows);
+  const double units = static_cast<double>((work.groups + plan.units - 1) / plan.units) * 16;
+  const double vectors = units / static_cast<double>(work.lanes);
+  const double length = static_cast<double>(work.gates * work.outputs);
+  const double flops = 2 * rows * units * length;
+  const double peak = kFlops * static_cast<double>(work.lanes) / 16;
+  const double used = rows >= 3 ? 1 : 0.45;
+  const double bytes = units * length * static_cast<double>(work.item_size);
+  const bool near = bytes < 0.75 * near_cache_bytes();
+  const double reading = bytes / (near ? kNearBytes : kFarBytes);
+  const double pointwise = rows * vectors * kPointwise;
+  const double input = rows * units * 2 * static_cast<double>(work.gates * work.inputs) / peak;
+  double step = kStep + std::max(flops / (peak * used), reading) + pointwise + input;
+  if (plan.units > 1) step += kBarrier * (work.projected ? 2 : 1);
+  const double layers = static_cast<double>(work.layers);
+  const double all = static_cast<double>(work.steps) * step * sequential * layers;
+  return all + (plan.members() > 1 ? kWake : 0);
+}
+
+Plan make_plan(const Work& work, int threads) {
+  Plan best;
+  best.chunk = chunk_steps(work);
+  if (threads <= 1 || work.live == 0) return best;
+  double least = modelled_seconds(work, best);
+  const int most_directions = static_cast<int>(std::min<int64_t>(work.directions, threads));
+  for (int directions = 1; directions <= most_directions; ++directions) {
+    for (int units = 1; directions * units <= threads && units <= work.groups; ++units) {
+      const int64_t rows = std::min<int64_t>(threads / (directions * units), work.rows);
+      Plan plan = best;
+      plan.directions = directions;
+      plan.units = units;
+      plan.rows = static_cast<int>(std::max<int64_t>(1, rows));
+      const double seconds = modelled_seconds(work, plan);
+      if (seconds < least * 0.98) {
+        least = seconds;
+        best = plan;
+      }
+    }
+  }
+  return best;
+}
+
+}  // namespace rnncore

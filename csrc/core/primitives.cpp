@@ -1,0 +1,261 @@
+// Linear layers, softmax, embedding and Adam on the team. See rnncore/primitives.h.
+#include "rnncore/primitives.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "core/dispatch.h"
+#include "core/memory.h"
+#include "core/plan.h"
+#include "core/team.h"
+#include "rnncore/stack.h"
+
+namespace rnncore {
+namespace {
+
+constexpr int kIdentity[] = {0};
+constexpr int64_t kRowsAtOnce = 768;
+constexpr double kWorthwhile = 2e5;  // operations below which waking the team does not pay
+
+// Runs `work(part, parts)` on the team, where there is enough of it.
+template <class Work>
+void on_team(double operations, int num_threads, const Interrupt& interrupt, const Work& work) {
+  Lease lease(operations < kWorthwhile ? 1 : num_threads);
+  struct Job {
+    const Work* work;
+    int parts;
+  } job = {&work, lease.size()};
+  const bool done = lease.run(
+      lease.size(), interrupt,
+      [](void* context, Run& run, int part) {
+        const Job& self = *static_cast<Job*>(context);
+        (*self.work)(run, part, self.parts);
+      },
+      &job);
+  if (!done) throw Interrupted();
+}
+
+// rows of a (rows, inner) times panels for `columns` columns, into c (rows, columns).
+template <class T>
+void product_of_rows(Run& run, Range rows, const T* a, int64_t inner, const T* panels, T* c,
+                     int64_t columns, const T* start) {
+  const T* from[kRowsAtOnce];
+  T* to[kRowsAtOnce];
+  RowsProduct<T> p;
+  p.a = from;
+  p.c = to;
+  p.segment_length = inner;
+  p.panels = panels;
+  p.columns = columns;
+  p.group_end = padded(columns) / kGroup;
+  p.start = start;
+  for (int64_t begin = rows.begin; begin < rows.end && run.live(); begin += kRowsAtOnce) {
+    p.rows = std::min(kRowsAtOnce, rows.end - begin);
+    for (int64_t i = 0; i < p.rows; ++i) {
+      from[i] = a + (begin + i) * inner;
+      to[i] = c + (begin + i) * columns;
+    }
+    kernels_of<T>(chosen_kernels()).rows_product(p);
+  }
+}
+
+template <class T>
+void pack_part(const Linear<T>& l, T* panels, bool by_columns, int part, int parts) {
+  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
+  const Range groups =
+      part_of(padded(by_columns ? l.inputs : l.outputs) / kGroup, part, parts);
+  if (by_columns) {
+    PackColumns<T> pack;
+    pack.panels = panels;
+    pack.w = l.weight;
+    pack.w_stride = l.inputs;
+    pack.units = l.outputs;
+    pack.packed_units = l.outputs;
+    pack.columns = l.inputs;
+    pack.source = kIdentity;
+    pack.group_begin = groups.begin;
+    pack.group_end = groups.end;
+    kernels.pack_columns(pack);
+    return;
+  }
+  PackGates<T> pack;
+  pack.panels = panels;
+  pack.w = l.weight;
+  pack.w_stride = l.inputs;
+  pack.units = l.outputs;
+  pack.length = l.inputs;
+  pack.source = kIdentity;
+  pack.group_begin = groups.begin;
+  pack.group_end = groups.end;
+  kernels.pack_gates(pack);
+}
+
+double operations(int64_t a, int64_t b, int64_t c) {
+  return 2.0 * static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
+}
+
+template <class T>
+void weight_part(const Linear<T>& l, const T* dout, T* dweight, T* dbias, const int64_t* columns,
+                 T* scratch, T* sums, int part, int parts) {
+  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
+  const Range mine = part_of(l.outputs, part, parts);
+  const T* b[kRowsAtOnce];
+  OuterProduct<T> p;
+  p.gradients_stride = l.outputs;
+  p.gradient_columns = columns;
+  p.b = b;
+  p.columns = l.inputs;
+  p.begin = mine.begin;
+  p.end = mine.end;
+  p.c = sums;
+  p.c_stride = l.inputs;
+  p.scratch = scratch;
+  for (int64_t begin = 0; begin == 0 || begin < l.rows; begin += kRowsAtOnce) {
+    p.length = std::min(kRowsAtOnce, l.rows - begin);
+    p.gradients = dout + begin * l.outputs;
+    p.accumulate = begin > 0;
+    for (int64_t i = 0; i < p.length; ++i) b[i] = l.x + (begin + i) * l.inputs;
+    kernels.outer_product(p);
+  }
+  kernels.add(dweight + mine.begin * l.inputs, sums + mine.begin * l.inputs,
+              (mine.end - mine.begin) * l.inputs);
+  if (!dbias || mine.begin == mine.end) return;
+  T* column_sums = sums + l.outputs * l.inputs;
+  kernels.sum_rows(dout, l.outputs, l.rows, mine.begin, mine.end, column_sums);
+  kernels.add(dbias + mine.begin, column_sums + mine.begin, mine.end - mine.begin);
+}
+
+}  // namespace
+
+template <class T>
+void linear_forward(const Linear<T>& l, T* out) {
+  const Buffer panels = Buffer::of<T>(padded(l.outputs) * l.inputs);
+  T* packed = panels.as<T>();
+  const double work = operations(l.rows, l.inputs, l.outputs);
+  const auto pack = [&](Run&, int part, int parts) { pack_part(l, packed, false, part, parts); };
+  on_team(work, l.num_threads, Interrupt(), pack);
+  on_team(work, l.num_threads, l.interrupt, [&](Run& run, int part, int parts) {
+    product_of_rows(run, part_of(l.rows, part, parts), l.x, l.inputs, packed, out, l.outputs,
+                    l.bias);
+  });
+}
+
+template <class T>
+void linear_backward(const Linear<T>& l, const T* dout, T* dx, T* dweight, T* dbias) {
+  const double work = operations(l.rows, l.inputs, l.outputs);
+  if (dx) {
+    const Buffer panels = Buffer::of<T>(padded(l.inputs) * l.outputs);
+    T* packed = panels.as<T>();
+    const auto pack = [&](Run&, int part, int parts) { pack_part(l, packed, true, part, parts); };
+    on_team(work, l.num_threads, Interrupt(), pack);
+    on_team(work, l.num_threads, l.interrupt, [&](Run& run, int part, int parts) {
+      product_of_rows(run, part_of(l.rows, part, parts), dout, l.outputs, packed, dx, l.inputs,
+                      static_cast<const T*>(nullptr));
+    });
+  }
+  const Buffer columns = Buffer::of<int64_t>(l.outputs);
+  for (int64_t i = 0; i < l.outputs; ++i) columns.as<int64_t>()[i] = i;
+  const Buffer sums = Buffer::of<T>(l.outputs * l.inputs + l.outputs);
+  const Buffer scratch = Buffer::of<T>(kOuterScratch * std::max(1, l.num_threads));
+  on_team(work, l.num_threads, Interrupt(), [&](Run&, int part, int parts) {
+    weight_part(l, dout, dweight, dbias, columns.as<int64_t>(),
+                scratch.as<T>() + part * kOuterScratch, sums.as<T>(), part, parts);
+  });
+}
+
+template <class T>
+double softmax_cross_entropy(const T* logits, const int64_t* targets, int64_t rows,
+                             int64_t classes, T* dlogits, int num_threads) {
+  const Buffer scratch = Buffer::of<T>(2 * rows);
+  const Buffer own = dlogits ? Buffer() : Buffer::of<T>(rows * classes);
+  SoftmaxRows<T> all;
+  all.logits = logits;
+  all.logits_stride = classes;
+  all.targets = targets;
+  all.classes = classes;
+  all.dlogits = dlogits ? dlogits : own.as<T>();
+  all.sum = scratch.as<T>();
+  all.shifted = scratch.as<T>() + rows;
+  on_team(operations(rows, classes, 8), num_threads, Interrupt(), [&](Run&, int part, int parts) {
+    SoftmaxRows<T> mine = all;
+    const Range range = part_of(rows, part, parts);
+    mine.row_begin = range.begin;
+    mine.row_end = range.end;
+    kernels_of<T>(chosen_kernels()).softmax_rows(mine);
+  });
+  double loss = 0;
+  for (int64_t i = 0; i < rows; ++i) {
+    if (targets[i] < 0) continue;
+    loss += std::log(static_cast<double>(all.sum[i])) - static_cast<double>(all.shifted[i]);
+  }
+  return loss;
+}
+
+template <class T>
+void embedding_backward(const int64_t* indices, const T* dout, int64_t count, int64_t size,
+                        T* dweight) {
+  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
+  for (int64_t i = 0; i < count; ++i) {
+    kernels.add(dweight + indices[i] * size, dout + i * size, size);
+  }
+}
+
+template <class T>
+void adam_step(T* param, const T* grad, T* m, T* v, int64_t count, const AdamRule& rule,
+               int num_threads) {
+  AdamStep<T> all;
+  all.w = param;
+  all.m = m;
+  all.v = v;
+  all.g = grad;
+  all.rate = static_cast<T>(rule.rate);
+  all.beta1 = static_cast<T>(rule.beta1);
+  all.beta2 = static_cast<T>(rule.beta2);
+  all.epsilon = static_cast<T>(rule.epsilon);
+  all.decay = static_cast<T>(rule.weight_decay);
+  const double step = static_cast<double>(rule.step);
+  all.correction1 = static_cast<T>(1 - std::pow(rule.beta1, step));
+  all.correction2 = static_cast<T>(1 - std::pow(rule.beta2, step));
+  on_team(static_cast<double>(count) * 8, num_threads, Interrupt(),
+          [&](Run&, int part, int parts) {
+            AdamStep<T> mine = all;
+            const Range range = part_of(count, part, parts);
+            mine.begin = range.begin;
+            mine.end = range.end;
+            kernels_of<T>(chosen_kernels()).adam(mine);
+          });
+}
+
+template <class T>
+void apply(Function function, const char* isa, const T* x, T* out, int64_t count) {
+  const KernelTable& table = isa ? kernels_named(isa) : chosen_kernels();
+  const auto kernel = kernels_of<T>(table).activation[static_cast<int>(function)];
+  Lease lease(1);
+  struct Job {
+    decltype(kernel) function;
+    const T* x;
+    T* out;
+    int64_t count;
+  } job = {kernel, x, out, count};
+  lease.run(
+      1, Interrupt(),
+      [](void* context, Run&, int) {
+        const Job& j = *static_cast<Job*>(context);
+        j.function(j.x, j.out, j.count);
+      },
+      &job);
+}
+
+#define RNNCORE_INSTANTIATE(T)                                                                 \
+  template void linear_forward<T>(const Linear<T>&, T*);                                       \
+  template void linear_backward<T>(const Linear<T>&, const T*, T*, T*, T*);                    \
+  template double softmax_cross_entropy<T>(const T*, const int64_t*, int64_t, int64_t, T*, int); \
+  template void embedding_backward<T>(const int64_t*, const T*, int64_t, int64_t, T*);         \
+  template void adam_step<T>(T*, const T*, T*, T*, int64_t, const AdamRule&, int);             \
+  template void apply<T>(Function, const char*, const T*, T*, int64_t);
+
+RNNCORE_INSTANTIATE(float)
+RNNCORE_INSTANTIATE(double)
+#undef RNNCORE_INSTANTIATE
+
+}  // namespace rnncore

@@ -1,0 +1,36 @@
+// What forward leaves for backward.
+#pragma once
+
+#include <vector>
+
+#include "core/memory.h"
+#include "core/sequences.h"
+#include "rnncore/stack.h"
+
+namespace rnncore {
+
+// One layer and direction; all by packed row.
+struct LayerTape {
+  Buffer slots;   // gates: [slot row]
+  Buffer c;       // [padded H]
+  Buffer hidden;  // before W_hr: [padded H]
+};
+
+struct Tape::Content {
+  bool spent = false;
+  StackSpec spec;
+  Sequences sequences;
+  ptrdiff_t slots_stride = 0;
+  std::vector<LayerTape> layers;   // [L * K]
+  std::vector<Buffer> outputs;     // y of every layer but the last: [T][N by rank][K*P]
+  std::vector<Buffer> masked;      // a layer's input times its mask, where it has one: [T][N][D]
+};
+
+// Between slot rows. A stride of whole pages would put a column of them into one set of the cache.
+template <class T>
+inline ptrdiff_t slots_stride_of(int64_t slot_row) {
+  const bool aliases = slot_row * static_cast<int64_t>(sizeof(T)) % 1024 == 0;
+  return static_cast<ptrdiff_t>(slot_row + (aliases ? kGroup : 0));
+}
+
+}  // namespace rnncore

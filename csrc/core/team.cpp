@@ -1,0 +1,239 @@
+#include "core/team.h"
+
+#include <linux/futex.h>
+#include <pthread.h>
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <system_error>
+#include <thread>
+
+#include "core/float_environment.h"
+#include "rnncore/debug.h"
+
+namespace rnncore {
+namespace {
+
+constexpr unsigned kMemberBits = 9;  // of a generation word: how many members its run has
+constexpr int kSpins = 20000;  // a few tens of microseconds
+
+void pause_cpu() {
+#if defined(__x86_64__)
+  __builtin_ia32_pause();
+#elif defined(__aarch64__)
+  asm volatile("yield");
+#endif
+}
+
+// Sleeps while `word` is `value`, 10 ms at most, so that a cancelled run is noticed.
+void sleep_while(std::atomic<int>& word, int value) {
+  timespec limit = {0, 10'000'000};
+  syscall(SYS_futex, reinterpret_cast<int*>(&word), FUTEX_WAIT_PRIVATE, value, &limit, nullptr, 0);
+}
+
+void wake_all(std::atomic<int>& word) {
+  syscall(SYS_futex, reinterpret_cast<int*>(&word), FUTEX_WAKE_PRIVATE, kMaxThreads, nullptr,
+          nullptr, 0);
+}
+
+int usable_cpus() {
+  cpu_set_t set;
+  if (sched_getaffinity(0, sizeof set, &set)) return 1;
+  return CPU_COUNT(&set);
+}
+
+}  // namespace
+
+void Run::poll() {
+  if (!interrupt.requested) return;
+  const auto now = std::chrono::steady_clock::now();
+  if (now < next_poll) return;
+  next_poll = now + std::chrono::milliseconds(50);
+  if (interrupt.requested(interrupt.context)) cancelled.store(1, std::memory_order_relaxed);
+}
+
+void Barrier::reset(int members) {
+  members_ = members;
+  arrived_.store(0, std::memory_order_relaxed);
+}
+
+bool Barrier::wait(Run& run) {
+  if (members_ == 1) return run.live();
+  const int phase = phase_.load(std::memory_order_relaxed);
+  if (arrived_.fetch_add(1, std::memory_order_acq_rel) == members_ - 1) {
+    arrived_.store(0, std::memory_order_relaxed);
+    phase_.store(phase + 1, std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst)) wake_all(phase_);
+    return run.live();
+  }
+  for (int i = 0; phase_.load(std::memory_order_acquire) == phase; ++i) {
+    if (!run.live()) return false;
+    if (i < run.spins) {
+      pause_cpu();
+      continue;
+    }
+    sleepers_.fetch_add(1, std::memory_order_seq_cst);
+    if (phase_.load(std::memory_order_seq_cst) == phase) sleep_while(phase_, phase);
+    sleepers_.fetch_sub(1, std::memory_order_relaxed);
+  }
+  return run.live();
+}
+
+// Workers wait for the generation word to change, run the job if they are among its members, and
+// count themselves off. The word holds the number of members, since a worker that is not one may
+// look at it while the next run is being set up.
+class Team {
+ public:
+  std::mutex taken;
+
+  int grow(int workers) {
+    while (workers_ < workers && workers_ < kMaxThreads - 1) {
+      try {
+        std::thread(&Team::work, this, workers_ + 1, generation_.load()).detach();
+      } catch (const std::system_error&) {
+        break;  // the machine allows no more threads: run on those there are
+      }
+      ++workers_;
+    }
+    return workers_;
+  }
+
+  int workers() const { return workers_; }
+
+  std::exception_ptr run(int members, Run& run, void (*job)(void*, Run&, int), void* context) {
+    run_ = &run;
+    job_ = job;
+    context_ = context;
+    error_ = nullptr;
+    has_error_.clear();
+    remaining_.store(members - 1, std::memory_order_relaxed);
+    const unsigned next = (static_cast<unsigned>(generation_.load()) >> kMemberBits) + 1;
+    generation_.store(static_cast<int>(next << kMemberBits | static_cast<unsigned>(members)),
+                      std::memory_order_seq_cst);
+    if (sleepers_.load(std::memory_order_seq_cst)) wake_all(generation_);
+    take_part(0);
+    for (int i = 0;; ++i) {
+      const int left = remaining_.load(std::memory_order_acquire);
+      if (left == 0) break;
+      if (i < run.spins) {
+        pause_cpu();
+      } else {
+        sleep_while(remaining_, left);
+      }
+    }
+    return error_;
+  }
+
+ private:
+  void take_part(int member) {
+    try {
+      job_(context_, *run_, member);
+    } catch (...) {
+      if (!has_error_.test_and_set()) error_ = std::current_exception();
+      run_->cancelled.store(1);
+    }
+  }
+
+  void work(int member, int seen) {
+    const FloatEnvironment environment;
+    for (;;) {
+      for (int i = 0; generation_.load(std::memory_order_acquire) == seen; ++i) {
+        if (i < idle_spins_.load(std::memory_order_relaxed)) {
+          pause_cpu();
+          continue;
+        }
+        sleepers_.fetch_add(1, std::memory_order_seq_cst);
+        if (generation_.load(std::memory_order_seq_cst) == seen) sleep_forever(seen);
+        sleepers_.fetch_sub(1, std::memory_order_relaxed);
+      }
+      seen = generation_.load(std::memory_order_acquire);
+      const int members = seen & ((1 << kMemberBits) - 1);
+      if (member >= members) continue;
+      idle_spins_.store(run_->spins, std::memory_order_relaxed);
+      take_part(member);
+      if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) wake_all(remaining_);
+    }
+  }
+
+  void sleep_forever(int seen) {
+    syscall(SYS_futex, reinterpret_cast<int*>(&generation_), FUTEX_WAIT_PRIVATE, seen, nullptr,
+            nullptr, 0);
+  }
+
+  int workers_ = 0;
+  Run* run_ = nullptr;
+  void (*job_)(void*, Run&, int) = nullptr;
+  void* context_ = nullptr;
+  std::exception_ptr error_;
+  std::atomic_flag has_error_ = ATOMIC_FLAG_INIT;
+  std::atomic<int> idle_spins_{0};
+  alignas(64) std::atomic<int> generation_{0};
+  std::atomic<int> sleepers_{0};
+  alignas(64) std::atomic<int> remaining_{0};
+};
+
+namespace {
+
+// Never destroyed: workers wait on it until the process ends. After a fork its threads are gone in
+// the child, whose handler only says so; the old team's memory is left behind.
+std::atomic<Team*> current{nullptr};
+
+void forget_team() { current.store(nullptr); }
+
+Team& team() {
+  static const int registered = pthread_atfork(nullptr, nullptr, forget_team);
+  (void)registered;
+  Team* existing = current.load(std::memory_order_acquire);
+  if (existing) return *existing;
+  auto fresh = std::make_unique<Team>();
+  if (current.compare_exchange_strong(existing, fresh.get())) return *fresh.release();
+  return *existing;
+}
+
+}  // namespace
+
+int debug::team_threads() {
+  const Team* existing = current.load();
+  return existing ? existing->workers() : 0;
+}
+
+Lease::Lease(int wanted) {
+  if (wanted <= 1) return;
+  Team& shared = team();
+  if (!shared.taken.try_lock()) return;
+  const int workers = shared.grow((wanted < kMaxThreads ? wanted : kMaxThreads) - 1);
+  if (workers == 0) {
+    shared.taken.unlock();
+    return;
+  }
+  team_ = &shared;
+  size_ = wanted < workers + 1 ? wanted : workers + 1;
+}
+
+Lease::~Lease() {
+  if (team_) team_->taken.unlock();
+}
+
+bool Lease::run(int members, const Interrupt& interrupt, void (*job)(void*, Run&, int),
+                void* context) {
+  Run run;
+  run.interrupt = interrupt;
+  if (interrupt.requested) {
+    run.next_poll = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
+  }
+  const FloatEnvironment environment;
+  if (members <= 1 || !team_) {
+    job(context, run, 0);
+    return run.live();
+  }
+  run.spins = members <= usable_cpus() ? kSpins : 0;
+  const std::exception_ptr error = team_->run(members, run, job, context);
+  if (error) std::rethrow_exception(error);
+  return run.live();
+}
+
+}  // namespace rnncore

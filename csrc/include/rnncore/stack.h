@@ -1,0 +1,87 @@
+// The C++ API: pack a stack's weights, run it over whole sequences, and go back through time.
+//
+// Nothing here owns a caller's array. Weights are packed once (PackedStack) and any number of calls,
+// from any number of threads, may use them. forward() throws Interrupted when its interrupt asks to
+// stop, std::bad_alloc when memory runs out, and never leaves a thread behind.
+#pragma once
+
+#include <memory>
+#include <stdexcept>
+#include <vector>
+
+#include "rnncore/types.h"
+
+namespace rnncore {
+
+struct Interrupted : std::runtime_error {
+  Interrupted() : std::runtime_error("the call was interrupted") {}
+};
+
+// A stack's weights in the layout that the kernels of one instruction set read.
+class PackedStack {
+ public:
+  // `weights` is layer-major, forward direction first; the arrays must outlive this object and hold
+  // the same values when backward() runs.
+  PackedStack(const StackSpec& spec, std::vector<LayerWeights> weights, int num_threads);
+  ~PackedStack();
+  PackedStack(const PackedStack&) = delete;
+  PackedStack& operator=(const PackedStack&) = delete;
+
+  const StackSpec& spec() const;
+  int64_t nbytes() const;
+
+  struct Content;
+  Content& content() const { return *content_; }
+
+ private:
+  std::unique_ptr<Content> content_;
+};
+
+// What a forward pass keeps for backward: gates, c, inner layers' outputs, the order of rows.
+class Tape {
+ public:
+  Tape();
+  ~Tape();
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  int64_t nbytes() const;
+  bool spent() const;
+
+  struct Content;
+  Content& content() const { return *content_; }
+
+ private:
+  std::unique_ptr<Content> content_;
+};
+
+struct ForwardCall {
+  int64_t steps = 0, batch = 0;
+  const int64_t* lengths = nullptr;  // (N,), each 0..T; null: all T
+  Sequence x;                        // (T, N, D)
+  const void* h0 = nullptr;          // (L*K, N, P) contiguous; null: zero
+  const void* c0 = nullptr;          // (L*K, N, H)
+  std::vector<Sequence> masks;       // empty, or for each layer what multiplies its input (data may be null)
+  MutableSequence y;                 // (T, N, K*P), written in full
+  void* hn = nullptr;                // as h0
+  void* cn = nullptr;
+  int num_threads = 1;
+  Interrupt interrupt;
+};
+
+struct BackwardCall {
+  ForwardCall forward;                    // as it was; y holds the results
+  Sequence dy;                            // (T, N, K*P); data null: zero
+  const void* dhn = nullptr;              // (L*K, N, P); null: zero
+  const void* dcn = nullptr;
+  MutableSequence dx;                     // (T, N, D), written in full; data null: not wanted
+  void* dh0 = nullptr;                    // written
+  void* dc0 = nullptr;
+  std::vector<LayerGradients> gradients;  // added to, once all else is done
+  bool retain = false;                    // leave the tape as it is
+};
+
+void forward(const PackedStack& packed, const ForwardCall& call, Tape* tape);
+void backward(const PackedStack& packed, Tape& tape, const BackwardCall& call);
+
+}  // namespace rnncore

@@ -1,0 +1,9 @@
+// The kernels for AVX-512 (F, BW, CD, DQ, VL).
+#define RNNCORE_ISA avx512
+#include "kernels/vec_avx512.h"
+
+#include "kernels/kernel_table.inl"
+
+namespace rnncore {
+const KernelTable* avx512_kernels() { return avx512::kernel_table("avx512"); }
+}  // namespace rnncore

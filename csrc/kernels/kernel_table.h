@@ -1,0 +1,211 @@
+// The seam between core (which plans, owns memory and threads) and kernels (one build for each
+// instruction set): plain structs of addresses and sizes, and a table of functions for each dtype.
+//
+// Layouts, on every instruction set and in both dtypes:
+//   slot row   [group of 16 units][slot][16], a step's gates of one batch row, zero-padded
+//   panels     [block of lanes][k][gate][lane], zero-padded; a block is one vector of columns
+//   packed row of step s and batch row r: offsets[s] + r. Rows are ordered by falling length, so
+//   step s runs the first offsets[s + 1] - offsets[s] of them.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+namespace rnncore {
+
+constexpr int kGroup = 16;
+
+constexpr int64_t padded(int64_t units) { return (units + kGroup - 1) / kGroup * kGroup; }
+
+// Where an array keeps the rows of one direction: row r of step s is first[r] + (s - origin) * step.
+// A reversed direction has a negative step and starts at each sequence's own end; a buffer for a
+// chunk of steps has the chunk's first step as its origin.
+template <class T>
+struct SequenceRows {
+  T* const* first = nullptr;
+  ptrdiff_t step = 0;
+  int64_t origin = 0;
+  T* at(int64_t s, int64_t r) const { return first[r] + (s - origin) * step; }
+};
+
+// What one thread does of a recurrence: steps [step_begin, step_end), groups of units
+// [group_begin, group_end) and of a projection's outputs, batch rows row_begin, row_begin +
+// row_stride, ... `proceed` is called between steps: it waits for the threads that share the units,
+// answers false when the call is cancelled.
+struct Share {
+  int64_t step_begin = 0, step_end = 0;
+  int64_t group_begin = 0, group_end = 0;
+  int64_t output_group_begin = 0, output_group_end = 0;
+  int64_t row_begin = 0, row_stride = 1;
+  const int64_t* offsets = nullptr;
+  bool (*proceed)(void*) = nullptr;
+  void* context = nullptr;
+};
+
+template <class T>
+struct ForwardLoop {
+  Share share;
+  int64_t units = 0, outputs = 0;     // H and P; projected when they may differ
+  const T* panels = nullptr;          // U: [block of units][k < P][gate][lane]
+  const T* bias = nullptr;            // slot row: what a recurrent gate that W x does not reach starts from
+  T* slots = nullptr;                 // slot rows; in: W x + biases; out, when kept: gates
+  ptrdiff_t slots_stride = 0;         // between slot rows
+  int64_t slots_dense = 0;            // not kept: `slots` starts at step_begin, N rows a step
+  bool keep = false;                  // for backward: store gates, and c and hidden by packed row
+  T* h[2] = {nullptr, nullptr};       // step s reads h[s % 2], writes the other: [N][state_stride]
+  T* c = nullptr;                     // [N][state_stride]: c before the first step, and after unless kept
+  T* c_kept = nullptr;                // by packed row, [padded H]
+  ptrdiff_t state_stride = 0;
+  SequenceRows<T> y;
+  const T* projection_panels = nullptr;  // W_hr: [block of outputs][k < H][lane], or null
+  T* hidden = nullptr;                   // o tanh(c) before W_hr, [padded H] by packed row if kept, else by row
+};
+
+template <class T>
+struct BackwardLoop {
+  Share share;
+  int64_t units = 0, outputs = 0;
+  const T* panels = nullptr;     // U by columns: [block of outputs][k in slot order][lane]
+  T* slots = nullptr;            // gates, overwritten by their gradients
+  ptrdiff_t slots_stride = 0;
+  const T* c_kept = nullptr;
+  const T* c_initial = nullptr;  // [N][state_stride]
+  const T* h_initial = nullptr;
+  SequenceRows<const T> y, dy;   // dy.first is null where dy is zero
+  T* dh = nullptr;               // [N][state_stride]: in: dL/dh after each row's end; out: before its start
+  T* dc = nullptr;
+  T* direct = nullptr;           // [N][state_stride], for cells whose equations read h[t-1]
+  ptrdiff_t state_stride = 0;
+  const T* projection_panels = nullptr;  // W_hr by columns: [block of units][k < P][lane], or null
+  T* doutput = nullptr;                  // projection: dL/dy in full, [padded P] by packed row
+};
+
+// c[i] (+)= sum over k of a[i][k] * panels, for rows given by address. k runs in `segments` runs of
+// segment_length values, segment_stride apart. The result has `gates` slots from first_slot on of
+// rows of `slots` slots; with one gate of one slot it is a plain row of `columns` values.
+template <class T>
+struct RowsProduct {
+  int64_t rows = 0;
+  const T* const* a = nullptr;
+  T* const* c = nullptr;
+  int64_t segments = 1, segment_length = 0;
+  ptrdiff_t segment_stride = 0;
+  const T* panels = nullptr;
+  int64_t group_begin = 0, group_end = 0;  // of columns
+  int64_t columns = 0;                     // that exist, of one gate
+  int gates = 1, slots = 1, first_slot = 0;
+  const T* start = nullptr;  // a row as c's to start from; null: zero, or c itself to accumulate
+  bool accumulate = false;
+};
+
+// c[i][j] = sum over k of gradients[k][column(i)] * b[k][j], for i in [begin, end): the gradient of
+// a weight. Row i = gate * units + unit of c is found in slot rows at the gate's slot.
+template <class T>
+struct OuterProduct {
+  int64_t length = 0;  // of the sum
+  const T* gradients = nullptr;
+  ptrdiff_t gradients_stride = 0;
+  const int64_t* gradient_columns = nullptr;
+  const T* const* b = nullptr;
+  int64_t columns = 0;
+  int64_t begin = 0, end = 0;
+  T* c = nullptr;
+  ptrdiff_t c_stride = 0;
+  bool accumulate = false;  // the sum goes on from c
+  T* scratch = nullptr;     // kOuterScratch values
+};
+
+// panels[block][k][gate][lane] = w[source[gate] * units + block * lanes + lane][k]
+template <class T>
+struct PackGates {
+  T* panels = nullptr;
+  const T* w = nullptr;
+  ptrdiff_t w_stride = 0;
+  int64_t units = 0, length = 0;
+  int gates = 1;
+  const int* source = nullptr;
+  int64_t group_begin = 0, group_end = 0;
+};
+
+// panels[block][k][lane] = w[row of k][block * lanes + lane], where k counts slot order over
+// `gates` gates of packed_units units each; those beyond `units` give zeros.
+template <class T>
+struct PackColumns {
+  T* panels = nullptr;
+  const T* w = nullptr;
+  ptrdiff_t w_stride = 0;
+  int64_t units = 0, packed_units = 0, columns = 0;
+  int gates = 1;
+  const int* source = nullptr;
+  int64_t group_begin = 0, group_end = 0;  // of columns
+};
+
+// Row by row: probabilities e / sum with e = exp(x - largest x), less 1 at the target: the gradient
+// of the cross-entropy. Rows with a negative target get zeros. The loss of a row is
+// log(sum) - shifted, where `shifted` is the target's x less the largest.
+template <class T>
+struct SoftmaxRows {
+  const T* logits = nullptr;
+  ptrdiff_t logits_stride = 0;
+  const int64_t* targets = nullptr;
+  int64_t row_begin = 0, row_end = 0, classes = 0;
+  T* dlogits = nullptr;  // [rows][classes], contiguous; must not be null
+  T *sum = nullptr, *shifted = nullptr;
+};
+
+// m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2,
+// w -= rate (m / correction1) / (sqrt(v / correction2) + epsilon) + rate decay w
+template <class T>
+struct AdamStep {
+  T *w = nullptr, *m = nullptr, *v = nullptr;
+  const T* g = nullptr;
+  int64_t begin = 0, end = 0;
+  T rate = 0, beta1 = 0, beta2 = 0, epsilon = 0, decay = 0, correction1 = 0, correction2 = 0;
+};
+
+// Cells, as the kernels number them.
+enum Cell { kRnnTanh, kRnnRelu, kLstm, kGru, kCells };
+
+// A cell's slots, as csrc/cells has them.
+struct CellShape {
+  int slots, gates, input_slot, recurrent_slot;
+  const int* input_order;
+  const int* recurrent_order;
+  bool carries_c, reads_h;
+};
+
+template <class T>
+struct Kernels {
+  int lanes;
+  void (*forward[kCells])(const ForwardLoop<T>&);
+  void (*backward[kCells])(const BackwardLoop<T>&);
+  void (*rows_product)(const RowsProduct<T>&);
+  void (*outer_product)(const OuterProduct<T>&);
+  void (*pack_gates)(const PackGates<T>&);
+  void (*pack_columns)(const PackColumns<T>&);
+  // sums[j] = sum over k ascending of rows[k][j], j in [begin, end)
+  void (*sum_rows)(const T* rows, ptrdiff_t stride, int64_t length, int64_t begin, int64_t end,
+                   T* sums);
+  void (*add)(T* to, const T* from, int64_t count);
+  void (*multiply)(T* to, const T* a, const T* b, int64_t count);
+  void (*activation[3])(const T* x, T* out, int64_t count);  // exp, tanh, sigmoid
+  void (*softmax_rows)(const SoftmaxRows<T>&);
+  void (*adam)(const AdamStep<T>&);
+};
+
+struct KernelTable {
+  const char* name;
+  CellShape shapes[kCells];
+  Kernels<float> f32;
+  Kernels<double> f64;
+};
+
+// Values of scratch that outer_product needs for any number of columns.
+constexpr int64_t kOuterDepth = 256, kOuterHeight = 96, kOuterWidth = 512;
+constexpr int64_t kOuterScratch = kOuterDepth * (kOuterHeight + kOuterWidth + kGroup);
+
+const KernelTable* baseline_kernels();
+const KernelTable* avx2_kernels();
+const KernelTable* avx512_kernels();
+
+}  // namespace rnncore

@@ -1,0 +1,69 @@
+// Fills the table of functions for the instruction set that this is compiled for.
+#pragma once
+
+#include "kernels/kernel_table.h"
+#include "kernels/vec_common.h"
+#include "kernels/vec_math.h"
+
+#include "cells/gru.h"
+#include "cells/lstm.h"
+#include "cells/rnn.h"
+
+#include "kernels/multiply_tile.inl"
+
+#include "kernels/recurrence_forward.inl"
+
+#include "kernels/recurrence_backward.inl"
+
+#include "kernels/elementwise.inl"
+#include "kernels/outer_product.inl"
+#include "kernels/pack.inl"
+#include "kernels/rows_product.inl"
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+template <class C>
+constexpr CellShape shape_of() {
+  return {C::kSlots,      C::kGates,          C::kInputSlot, C::kRecurrentSlot,
+          C::kInputOrder, C::kRecurrentOrder, C::kCarriesC,  C::kReadsH};
+}
+
+template <class T>
+constexpr Kernels<T> make_kernels() {
+  Kernels<T> k = {};
+  k.lanes = kLanes<T>;
+  k.forward[kRnnTanh] = recurrence_forward<T, RnnCell<Tanh>>;
+  k.forward[kRnnRelu] = recurrence_forward<T, RnnCell<Relu>>;
+  k.forward[kLstm] = recurrence_forward<T, LstmCell>;
+  k.forward[kGru] = recurrence_forward<T, GruCell>;
+  k.backward[kRnnTanh] = recurrence_backward<T, RnnCell<Tanh>>;
+  k.backward[kRnnRelu] = recurrence_backward<T, RnnCell<Relu>>;
+  k.backward[kLstm] = recurrence_backward<T, LstmCell>;
+  k.backward[kGru] = recurrence_backward<T, GruCell>;
+  k.rows_product = rows_product<T>;
+  k.outer_product = outer_product<T>;
+  k.pack_gates = pack_gates<T>;
+  k.pack_columns = pack_columns<T>;
+  k.sum_rows = sum_rows<T>;
+  k.add = add<T>;
+  k.multiply = multiply<T>;
+  k.activation[0] = activation<T, ExpFunction>;
+  k.activation[1] = activation<T, TanhFunction>;
+  k.activation[2] = activation<T, SigmoidFunction>;
+  k.softmax_rows = softmax_rows<T>;
+  k.adam = adam<T>;
+  return k;
+}
+
+inline const KernelTable* kernel_table(const char* name) {
+  static const KernelTable table = {name,
+                                    {shape_of<RnnCell<Tanh>>(), shape_of<RnnCell<Relu>>(),
+                                     shape_of<LstmCell>(), shape_of<GruCell>()},
+                                    make_kernels<float>(),
+                                    make_kernels<double>()};
+  return &table;
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore

@@ -1,0 +1,213 @@
+// THE time loop.
+//
+//   slots[t, n, g, u] = (W x + biases)[t, n, g, u] + sum over k of h[t-1, n, k] U[g, u, k]
+//   h[t], c[t] = cell(slots[t], h[t-1], c[t-1]);   y[t] = h[t], or W_hr h[t] where there is one
+//
+// A tile is a few batch rows by one or more blocks of units with all their gates: it is filled from
+// the slot rows that the input projection wrote, multiplied by the panels of U (read once a tile
+// from the thread's own L2), and the cell's equations run on it while it is in L1. With `keep` the
+// gates go back to the same slot rows, which are the tape.
+#pragma once
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+// Where a vector of units starts in a slot row.
+template <class T>
+inline ptrdiff_t slot_at(int64_t unit, int slots, int slot) {
+  return (unit / kGroup) * slots * kGroup + slot * kGroup + unit % kGroup;
+}
+
+// Of the first `alive` rows, how many are this thread's.
+inline int64_t rows_of(const Share& share, int64_t s) {
+  const int64_t alive = share.offsets[s + 1] - share.offsets[s];
+  return alive <= share.row_begin ? 0
+                                  : (alive - share.row_begin - 1) / share.row_stride + 1;
+}
+
+// How many lanes of a vector hold units when `left` units are left from its first on.
+template <class T>
+inline int existing(int64_t left) {
+  return left >= kLanes<T> ? kLanes<T> : left > 0 ? static_cast<int>(left) : 0;
+}
+
+// The rows of one step.
+template <class T>
+struct ForwardStep {
+  T* slots;
+  const T* h_read;
+  T* h_write;
+  const T* c_read;
+  T* c_write;
+  T* hidden;
+  ptrdiff_t c_read_stride, c_write_stride, hidden_stride;
+  int64_t s;
+};
+
+template <class T>
+inline ForwardStep<T> forward_step(const ForwardLoop<T>& loop, int64_t s) {
+  const int64_t* offsets = loop.share.offsets;
+  const ptrdiff_t wide = padded(loop.units), state = loop.state_stride;
+  ForwardStep<T> step;
+  step.s = s;
+  const int64_t row = loop.slots_dense ? (s - loop.share.step_begin) * loop.slots_dense : offsets[s];
+  step.slots = loop.slots + row * loop.slots_stride;
+  step.h_read = loop.h[s % 2];
+  step.h_write = loop.h[(s + 1) % 2];
+  const bool kept_c = loop.keep && loop.c_kept;
+  const bool from_initial = !kept_c || s == 0;
+  step.c_read = from_initial ? loop.c : loop.c_kept + offsets[s - 1] * wide;
+  step.c_read_stride = from_initial ? state : wide;
+  step.c_write = kept_c ? loop.c_kept + offsets[s] * wide : loop.c;
+  step.c_write_stride = kept_c ? wide : state;
+  step.hidden = loop.keep ? loop.hidden + offsets[s] * wide : loop.hidden;
+  step.hidden_stride = wide;
+  if (!loop.hidden) step.hidden = nullptr;
+  return step;
+}
+
+template <class T, class Cell>
+inline void forward_fill(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const int64_t* row,
+                         int rows, int64_t unit, int blocks, T* tile) {
+  constexpr int kLane = kLanes<T>;
+  for (int m = 0; m < rows; ++m) {
+    const T* slots = step.slots + row[m] * loop.slots_stride;
+    for (int b = 0; b < blocks; ++b) {
+      for (int g = 0; g < Cell::kGates; ++g, tile += kLane) {
+        const int slot = Cell::kRecurrentSlot + g;
+        const bool reached = slot < Cell::kInputSlot + Cell::kGates;
+        const T* from = reached ? slots : loop.bias;
+        store(tile, load(from + slot_at<T>(unit + b * kLane, Cell::kSlots, slot)));
+      }
+    }
+  }
+}
+
+// The cell on one row and one vector of units.
+template <class T, class Cell>
+inline void forward_cell(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row,
+                         int64_t unit, const T* tile) {
+  using Vec = typename VecOf<T>::Vec;
+  constexpr int kLane = kLanes<T>;
+  const int exist = existing<T>(loop.units - unit);
+  T* slots = step.slots + row * loop.slots_stride + slot_at<T>(unit, Cell::kSlots, 0);
+  Vec values[Cell::kSlots];
+  for (int slot = 0; slot < Cell::kSlots; ++slot) {
+    const int g = slot - Cell::kRecurrentSlot;
+    const bool in_tile = g >= 0 && g < Cell::kGates;
+    values[slot] = load(in_tile ? tile + g * kLane : slots + slot * kGroup);
+    if (exist < kLane) values[slot] = keep_first<T>(values[slot], exist);
+  }
+  StepState<Vec> state = {};
+  if (Cell::kReadsH) state.h_before = load(step.h_read + row * loop.state_stride + unit);
+  if (Cell::kCarriesC) state.c_before = load(step.c_read + row * step.c_read_stride + unit);
+  Cell::forward(values, state);
+  if (exist < kLane) state.h = keep_first<T>(state.h, exist);
+  if (loop.keep) {
+    for (int slot = 0; slot < Cell::kSlots; ++slot) {
+      if (exist < kLane) values[slot] = keep_first<T>(values[slot], exist);
+      store(slots + slot * kGroup, values[slot]);
+    }
+  }
+  if (Cell::kCarriesC) {
+    if (exist < kLane) state.c = keep_first<T>(state.c, exist);
+    store(step.c_write + row * step.c_write_stride + unit, state.c);
+  }
+  if (step.hidden) {
+    store(step.hidden + row * step.hidden_stride + unit, state.h);
+  } else {
+    store(step.h_write + row * loop.state_stride + unit, state.h);
+    store_upto(loop.y.at(step.s, row) + unit, state.h, exist);
+  }
+}
+
+// All units of this thread for the step's rows row_begin + i * row_stride, i < count.
+template <class T, class Cell>
+inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t count) {
+  constexpr int kLane = kLanes<T>, kGates = Cell::kGates;
+  const Share& share = loop.share;
+  const int64_t unit_end = share.group_end * kGroup;
+  Product<T> product;
+  product.segment_length = loop.outputs;
+  product.block_stride = loop.outputs * kGates * kLane;
+  alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
+  int64_t row[kMaxRows];
+  int blocks = 1;
+  for (int64_t unit = share.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
+    const int64_t left = (unit_end - unit) / kLane;
+    product.panel = loop.panels + unit / kLane * product.block_stride;
+    const int tallest = next_tile_rows<kGates>(count);
+    blocks = TileShape<kGates>::blocks(tallest) < left ? TileShape<kGates>::blocks(tallest)
+                                                       : static_cast<int>(left);
+    int rows = 0;
+    for (int64_t i = 0; i < count; i += rows) {
+      rows = next_tile_rows<kGates>(count - i);
+      for (int m = 0; m < rows; ++m) {
+        row[m] = share.row_begin + (i + m) * share.row_stride;
+        product.rows[m] = step.h_read + row[m] * loop.state_stride;
+      }
+      forward_fill<T, Cell>(loop, step, row, rows, unit, blocks, tile);
+      choose_tile<T, kGates>(rows, blocks)(product, tile);
+      for (int m = 0; m < rows; ++m) {
+        for (int b = 0; b < blocks; ++b) {
+          forward_cell<T, Cell>(loop, step, row[m], unit + b * kLane,
+                                tile + (m * blocks + b) * kGates * kLane);
+        }
+      }
+    }
+  }
+}
+
+// y = W_hr hidden, for this thread's outputs.
+template <class T>
+inline void forward_projection(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
+                               int64_t count) {
+  constexpr int kLane = kLanes<T>;
+  const Share& share = loop.share;
+  const int64_t end = share.output_group_end * kGroup;
+  Product<T> product;
+  product.segment_length = loop.units;
+  product.block_stride = loop.units * kLane;
+  alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
+  int blocks = 1;
+  for (int64_t unit = share.output_group_begin * kGroup; unit < end; unit += blocks * kLane) {
+    const int64_t left = (end - unit) / kLane;
+    product.panel = loop.projection_panels + unit / kLane * product.block_stride;
+    const int fit = TileShape<1>::blocks(next_tile_rows<1>(count));
+    blocks = fit < left ? fit : static_cast<int>(left);
+    int rows = 0;
+    for (int64_t i = 0; i < count; i += rows) {
+      rows = next_tile_rows<1>(count - i);
+      const int64_t first = share.row_begin + i * share.row_stride;
+      for (int m = 0; m < rows; ++m) {
+        product.rows[m] = step.hidden + (first + m * share.row_stride) * step.hidden_stride;
+      }
+      for (int v = 0; v < rows * blocks; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
+      choose_tile<T, 1>(rows, blocks)(product, tile);
+      for (int v = 0; v < rows * blocks; ++v) {
+        const int64_t row = first + v / blocks * share.row_stride, at = unit + v % blocks * kLane;
+        const auto h = load(tile + v * kLane);
+        store(step.h_write + row * loop.state_stride + at, h);
+        store_upto(loop.y.at(step.s, row) + at, h, existing<T>(loop.outputs - at));
+      }
+    }
+  }
+}
+
+template <class T, class Cell>
+void recurrence_forward(const ForwardLoop<T>& loop) {
+  const Share& share = loop.share;
+  for (int64_t s = share.step_begin; s < share.step_end; ++s) {
+    const ForwardStep<T> step = forward_step(loop, s);
+    const int64_t count = rows_of(share, s);
+    if (count) forward_units<T, Cell>(loop, step, count);
+    if (loop.projection_panels) {
+      if (!share.proceed(share.context)) return;
+      if (count) forward_projection(loop, step, count);
+    }
+    if (!share.proceed(share.context)) return;
+  }
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore

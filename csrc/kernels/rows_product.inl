@@ -1,0 +1,107 @@
+// Whole-sequence products: the input projection, dx, linear layers.
+//
+//   c[i, columns] (+)= sum over k of a[i, k] panels[k, columns], rows given by address
+//
+// The same inner product as the recurrence, blocked for the caches: kDepth values of k (a tile's
+// rows stay in L1), kHeight rows (stay in L2), and each panel is read once for all of these. The sum
+// over k stays one chain: between blocks of k it waits in c.
+#pragma once
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+constexpr int64_t kDepth = 512, kHeight = 192;
+
+template <class T, int kGates>
+struct RowsTile {
+  const RowsProduct<T>& p;
+  int64_t segment_begin, segment_end;
+  bool from_c;
+
+  // Columns of gate g of the block at `unit`.
+  ptrdiff_t at(int64_t unit, int g) const { return slot_at<T>(unit, p.slots, p.first_slot + g); }
+
+  void run(int64_t first, int rows, int64_t unit, int blocks) const {
+    using Vec = typename VecOf<T>::Vec;
+    constexpr int kLane = kLanes<T>;
+    const int64_t k_begin = segment_begin * p.segment_length;
+    const int64_t k_all = p.segments * p.segment_length;
+    alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
+    Product<T> product;
+    const bool contiguous = p.segment_stride == p.segment_length;
+    const int64_t segments = segment_end - segment_begin;
+    product.segments = contiguous ? 1 : segments;
+    product.segment_length = contiguous ? segments * p.segment_length : p.segment_length;
+    product.segment_stride = p.segment_stride;
+    product.block_stride = k_all * kGates * kLane;
+    product.panel = p.panels + unit / kLane * product.block_stride + k_begin * kGates * kLane;
+    T* to = tile;
+    for (int m = 0; m < rows; ++m) {
+      product.rows[m] = p.a[first + m] + segment_begin * p.segment_stride;
+      const T* from = from_c ? p.c[first + m] : p.start;
+      for (int b = 0; b < blocks; ++b) {
+        const int exist = existing<T>(p.columns - unit - b * kLane);
+        for (int g = 0; g < kGates; ++g, to += kLane) {
+          store(to, from ? load_upto(from + at(unit + b * kLane, g), exist) : Vec{});
+        }
+      }
+    }
+    choose_tile<T, kGates>(rows, blocks)(product, tile);
+    to = tile;
+    for (int m = 0; m < rows; ++m) {
+      for (int b = 0; b < blocks; ++b) {
+        const int exist = existing<T>(p.columns - unit - b * kLane);
+        for (int g = 0; g < kGates; ++g, to += kLane) {
+          store_upto(p.c[first + m] + at(unit + b * kLane, g), load(to), exist);
+        }
+      }
+    }
+  }
+};
+
+template <class T, int kGates>
+void rows_product_of(const RowsProduct<T>& whole) {
+  constexpr int kLane = kLanes<T>;
+  RowsProduct<T> p = whole;
+  if (p.segments == 1) {  // one run of any length: cut it so that k can be blocked
+    p.segment_stride = 1;
+    p.segments = p.segment_length;
+    p.segment_length = 1;
+  }
+  const int64_t deep = kDepth / p.segment_length > 0 ? kDepth / p.segment_length : 1;
+  const int64_t unit_end = p.group_end * kGroup;
+  int64_t segment = 0;
+  do {
+    const int64_t segment_end = p.segments - segment < deep ? p.segments : segment + deep;
+    const RowsTile<T, kGates> tile = {p, segment, segment_end, segment > 0 || p.accumulate};
+    for (int64_t top = 0; top < p.rows; top += kHeight) {
+      const int64_t bottom = p.rows - top < kHeight ? p.rows : top + kHeight;
+      int blocks = 1;
+      for (int64_t unit = p.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
+        const int64_t left = (unit_end - unit) / kLane;
+        const int fit = TileShape<kGates>::blocks(next_tile_rows<kGates>(bottom - top));
+        blocks = fit < left ? fit : static_cast<int>(left);
+        int rows = 0;
+        for (int64_t i = top; i < bottom; i += rows) {
+          rows = next_tile_rows<kGates>(bottom - i);
+          tile.run(i, rows, unit, blocks);
+        }
+      }
+    }
+    segment = segment_end;
+  } while (segment < p.segments);
+}
+
+template <class T>
+void rows_product(const RowsProduct<T>& p) {
+  if (p.gates == 4) {
+    rows_product_of<T, 4>(p);
+  } else if (p.gates == 3) {
+    rows_product_of<T, 3>(p);
+  } else {
+    rows_product_of<T, 1>(p);
+  }
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore

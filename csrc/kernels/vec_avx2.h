@@ -1,0 +1,46 @@
+// The vector vocabulary on AVX2 with FMA: 32-byte vectors. See vec_portable.h.
+#pragma once
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+constexpr int kVectorBytes = 32;
+constexpr int kMaxAccumulators = 12;  // of 16 registers
+
+typedef float VecFloat __attribute__((vector_size(kVectorBytes)));
+typedef double VecDouble __attribute__((vector_size(kVectorBytes)));
+typedef int32_t IntFloat __attribute__((vector_size(kVectorBytes)));
+typedef int64_t IntDouble __attribute__((vector_size(kVectorBytes)));
+
+inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return _mm256_fmadd_ps(a, b, c); }
+inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return _mm256_fmadd_pd(a, b, c); }
+
+inline __m256i first_floats(int count) {
+  const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  return _mm256_cmpgt_epi32(_mm256_set1_epi32(count), lane);
+}
+inline __m256i first_doubles(int count) {
+  const __m256i lane = _mm256_setr_epi64x(0, 1, 2, 3);
+  return _mm256_cmpgt_epi64(_mm256_set1_epi64x(count), lane);
+}
+
+inline VecFloat load_first(const float* p, int count) {
+  return _mm256_maskload_ps(p, first_floats(count));
+}
+inline VecDouble load_first(const double* p, int count) {
+  return _mm256_maskload_pd(p, first_doubles(count));
+}
+inline void store_first(float* p, VecFloat v, int count) {
+  _mm256_maskstore_ps(p, first_floats(count), v);
+}
+inline void store_first(double* p, VecDouble v, int count) {
+  _mm256_maskstore_pd(p, first_doubles(count), v);
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore

@@ -1,0 +1,40 @@
+// The vector vocabulary on AVX-512 (F, BW, CD, DQ, VL): 64-byte vectors. See vec_portable.h.
+#pragma once
+
+#include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+constexpr int kVectorBytes = 64;
+constexpr int kMaxAccumulators = 24;  // of 32 registers
+
+typedef float VecFloat __attribute__((vector_size(kVectorBytes)));
+typedef double VecDouble __attribute__((vector_size(kVectorBytes)));
+typedef int32_t IntFloat __attribute__((vector_size(kVectorBytes)));
+typedef int64_t IntDouble __attribute__((vector_size(kVectorBytes)));
+
+inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return _mm512_fmadd_ps(a, b, c); }
+inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return _mm512_fmadd_pd(a, b, c); }
+
+inline __mmask16 first_floats(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
+inline __mmask8 first_doubles(int count) { return static_cast<__mmask8>((1u << count) - 1u); }
+
+inline VecFloat load_first(const float* p, int count) {
+  return _mm512_maskz_loadu_ps(first_floats(count), p);
+}
+inline VecDouble load_first(const double* p, int count) {
+  return _mm512_maskz_loadu_pd(first_doubles(count), p);
+}
+inline void store_first(float* p, VecFloat v, int count) {
+  _mm512_mask_storeu_ps(p, first_floats(count), v);
+}
+inline void store_first(double* p, VecDouble v, int count) {
+  _mm512_mask_storeu_pd(p, first_doubles(count), v);
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore

@@ -1,0 +1,96 @@
+// The part of the vector vocabulary that no instruction set needs to spell for itself: the
+// compilers' vector types already have + - * / and the comparisons.
+#pragma once
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+// VecOf<float>::Vec is the vector of floats, ::Int the integers that share its lanes.
+template <class T>
+struct VecOf;
+template <>
+struct VecOf<float> {
+  using Vec = VecFloat;
+  using Int = IntFloat;
+  using Scalar = int32_t;
+};
+template <>
+struct VecOf<double> {
+  using Vec = VecDouble;
+  using Int = IntDouble;
+  using Scalar = int64_t;
+};
+template <>
+struct VecOf<VecFloat> : VecOf<float> {
+  using Element = float;
+};
+template <>
+struct VecOf<VecDouble> : VecOf<double> {
+  using Element = double;
+};
+
+template <class T>
+constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
+
+template <class T>
+inline typename VecOf<T>::Vec load(const T* p) {
+  typename VecOf<T>::Vec v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+template <class T, class Vec>
+inline void store(T* p, Vec v) {
+  memcpy(p, &v, sizeof v);
+}
+
+template <class T>
+inline typename VecOf<T>::Vec broadcast(T x) {
+  return x - typename VecOf<T>::Vec{};
+}
+
+template <class Vec>
+inline Vec constant(double x) {
+  return broadcast(static_cast<typename VecOf<Vec>::Element>(x));
+}
+
+template <class Vec>
+inline typename VecOf<Vec>::Int bits(Vec v) {
+  typename VecOf<Vec>::Int i;
+  memcpy(&i, &v, sizeof i);
+  return i;
+}
+
+template <class Vec, class Int>
+inline Vec from_bits(Int i) {
+  Vec v;
+  memcpy(&v, &i, sizeof v);
+  return v;
+}
+
+// Lanes at and after `count` become +0, whatever they held: padding must stay zero, and NaN times
+// zero is not. Only the last block of a row has such lanes.
+template <class T>
+inline typename VecOf<T>::Vec keep_first(typename VecOf<T>::Vec v, int count) {
+  T lanes[kLanes<T>];
+  memcpy(lanes, &v, sizeof v);
+  return load_first(lanes, count);
+}
+
+// A whole vector where all lanes exist, else the first `count` of them; the rest reads as zero.
+template <class T>
+inline typename VecOf<T>::Vec load_upto(const T* p, int count) {
+  return count >= kLanes<T> ? load(p) : load_first(p, count);
+}
+
+template <class T, class Vec>
+inline void store_upto(T* p, Vec v, int count) {
+  if (count >= kLanes<T>) {
+    store(p, v);
+  } else {
+    store_first(p, v, count);
+  }
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore

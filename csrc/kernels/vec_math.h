@@ -1,0 +1,139 @@
+// exp, sigmoid and tanh on vectors, all from one core, in exactly specified operations only: the
+// bits are the same for AVX2 and AVX-512, and every result is within 2 ulp (tests/test_activations).
+//
+//   exp(x) = 2^n (1 + s),  n = round(x / ln 2),  r = x - n ln 2,  s = r + r^2 q(r) = e^r - 1
+//   sigmoid(x) = (x < 0 ? e : 1) / (1 + e),                 e = exp(-|x|)
+//   tanh(x) = sign(x) (m < 2 ? m / d : 1 - 2 / d),          m = exp(2|x|) - 1,  d = m + 2
+//
+// ln 2 is subtracted in two parts (Cody and Waite 1980), the second only after r^2 q, so that s is
+// rounded once; small quotients are corrected by what their operands' rounding lost (Dekker 1971).
+// q is a Chebyshev fit on |r| <= 0.347 whose error is 8e-9 (float) and 2e-19 (double). No std
+// function, no table, no approximate reciprocal.
+#pragma once
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+template <class T>
+struct ExpConstants;
+
+template <>
+struct ExpConstants<float> {
+  static constexpr float kLog2e = 1.44269504f, kLn2High = 0.693359375f, kLn2Low = -2.1219444e-4f;
+  static constexpr float kRound = 12582912.0f;  // 1.5 * 2^23: adding it rounds to an integer
+  static constexpr int kMantissaBits = 23;
+  static constexpr int kExponentBias = 127;
+  static constexpr float kLargest = 88.72284f;     // exp overflows above
+  static constexpr float kSmallest = -87.336544f;  // and is subnormal, so zero, below
+  static constexpr float kTanhIsOne = 9.010914f;   // first float whose tanh rounds to 1
+  static constexpr int kTerms = 5;
+  static constexpr float kQ[kTerms] = {0.00139262508f, 0.00836323288f, 0.0416665542f, 0.166665766f,
+                                       0.5f};
+};
+
+template <>
+struct ExpConstants<double> {
+  static constexpr double kLog2e = 1.4426950408889634, kLn2High = 0.693145751953125,
+                          kLn2Low = 1.4286068203094173e-06;
+  static constexpr double kRound = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr int kMantissaBits = 52;
+  static constexpr int kExponentBias = 1023;
+  static constexpr double kLargest = 709.782712893384;
+  static constexpr double kSmallest = -708.3964185322641;
+  static constexpr double kTanhIsOne = 19.061547465398498;
+  static constexpr int kTerms = 11;
+  static constexpr double kQ[kTerms] = {
+      2.09147553258932022e-9,  2.5105312729622101787e-8, 2.7557273478718580474e-7,
+      2.7557255170000887e-6,   0.0000248015873256774619, 0.00019841269875002278793,
+      0.0013888888888883711,   0.0083333333333260831,    0.041666666666666669783,
+      0.1666666666666667103,   0.5};
+};
+
+// e^x = scale (1 + head + tail), where head = x - n (high part of ln 2) is exact.
+template <class Vec>
+struct ExpParts {
+  Vec scale, head, tail;
+
+  Vec value() const { return fma(scale, head + tail, scale); }
+};
+
+// |n| must stay below the exponent bias.
+template <class Vec>
+inline ExpParts<Vec> exp_core(Vec x) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  const Vec shifted = fma(x, constant<Vec>(C::kLog2e), constant<Vec>(C::kRound));
+  const Vec n = shifted - constant<Vec>(C::kRound);
+  const Vec head = fma(n, constant<Vec>(-C::kLn2High), x);
+  const Vec rest = n * constant<Vec>(-C::kLn2Low);
+  const Vec r = head + rest;
+  Vec q = constant<Vec>(C::kQ[0]);
+#pragma GCC unroll 16
+  for (int i = 1; i < C::kTerms; ++i) q = fma(q, r, constant<Vec>(C::kQ[i]));
+  const auto power = (bits(shifted) << C::kMantissaBits) + bits(constant<Vec>(1.0));
+  return {from_bits<Vec>(power), head, fma(r * r, q, rest)};
+}
+
+// (a + a_lost) / (d + d_lost) from quotient = a / d rounded, and inverse = 1 / d roughly.
+template <class Vec>
+inline Vec corrected(Vec quotient, Vec a, Vec a_lost, Vec d, Vec d_lost, Vec inverse) {
+  const Vec remainder = fma(-quotient, d, a) + fma(-quotient, d_lost, a_lost);
+  return fma(remainder, inverse, quotient);
+}
+
+template <class Vec>
+inline Vec absolute(Vec x) {
+  return from_bits<Vec>(bits(x) & ~bits(constant<Vec>(-0.0)));
+}
+
+template <class Vec>
+inline Vec exp(Vec x) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  using Int = typename VecOf<Vec>::Int;
+  Vec clamped = x > constant<Vec>(C::kLargest) ? constant<Vec>(C::kLargest) : x;
+  clamped = clamped < constant<Vec>(C::kSmallest) ? constant<Vec>(C::kSmallest) : clamped;
+  ExpParts<Vec> parts = exp_core(clamped);
+  // Above zero the scale is taken one octave lower, since 2^128 is not finite; the 2 is exact.
+  const Int positive = x > Vec{};
+  const Int octave = (positive & 0) + (typename VecOf<Vec>::Scalar{1} << C::kMantissaBits);
+  parts.scale = from_bits<Vec>(bits(parts.scale) - (positive & octave));
+  Vec result = parts.value() * (positive ? constant<Vec>(2.0) : constant<Vec>(1.0));
+  result = x > constant<Vec>(C::kLargest) ? constant<Vec>(__builtin_inf()) : result;
+  return x < constant<Vec>(C::kSmallest) ? Vec{} : result;
+}
+
+template <class Vec>
+inline Vec sigmoid(Vec x) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  const Vec one = constant<Vec>(1.0);
+  const Vec size = absolute(x);
+  const Vec bounded = size > constant<Vec>(-C::kSmallest) ? constant<Vec>(-C::kSmallest) : size;
+  const Vec e = exp_core(-bounded).value();
+  const Vec d = one + e;
+  const Vec plain = (x < Vec{} ? e : one) / d;
+  const Vec lost = e - (d - one);
+  const Vec result = x < Vec{} ? corrected(plain, e, Vec{}, d, lost, one - plain) : plain;
+  return x < constant<Vec>(C::kSmallest) ? Vec{} : result;
+}
+
+template <class Vec>
+inline Vec tanh(Vec x) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  const Vec one = constant<Vec>(1.0), two = constant<Vec>(2.0);
+  const Vec size = absolute(x);
+  const Vec bounded = size > constant<Vec>(C::kTanhIsOne) ? constant<Vec>(C::kTanhIsOne) : size;
+  const ExpParts<Vec> parts = exp_core(bounded + bounded);
+  const Vec coarse = fma(parts.scale, parts.head, parts.scale - one);  // exact where m < 2
+  const Vec m = fma(parts.scale, parts.tail, coarse);
+  const Vec m_lost = fma(parts.scale, parts.tail, coarse - m);
+  const Vec d = m + two;
+  const Vec d_lost = m - (d - two) + m_lost;
+  const typename VecOf<Vec>::Int small = m < two;
+  const Vec quotient = (small ? m : two) / d;
+  const Vec inverse = (one - quotient) * constant<Vec>(0.5);
+  Vec result = small ? corrected(quotient, m, m_lost, d, d_lost, inverse) : one - quotient;
+  result = size >= constant<Vec>(C::kTanhIsOne) ? one : result;
+  return from_bits<Vec>(bits(result) | (bits(x) & bits(constant<Vec>(-0.0))));
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore

@@ -1,0 +1,48 @@
+// The vector vocabulary for any machine: 16-byte vectors, as SSE2 and NEON have them.
+//
+// Every instruction set offers the same names (vec_portable.h, vec_avx2.h, vec_avx512.h); what
+// needs no instruction of its own is written once in vec_common.h. Without a fused multiply-add
+// the product is rounded, so this build agrees with the others within the published error bounds,
+// not to the bit.
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+constexpr int kVectorBytes = 16;
+constexpr int kMaxAccumulators = 8;  // 16 registers, two operands of a product in flight
+
+typedef float VecFloat __attribute__((vector_size(kVectorBytes)));
+typedef double VecDouble __attribute__((vector_size(kVectorBytes)));
+typedef int32_t IntFloat __attribute__((vector_size(kVectorBytes)));
+typedef int64_t IntDouble __attribute__((vector_size(kVectorBytes)));
+
+inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return a * b + c; }
+inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return a * b + c; }
+
+template <class Vec, class T>
+inline Vec load_first_lanes(const T* p, int count) {
+  Vec v = {};
+  memcpy(&v, p, static_cast<size_t>(count) * sizeof(T));
+  return v;
+}
+
+inline VecFloat load_first(const float* p, int count) {
+  return load_first_lanes<VecFloat>(p, count);
+}
+inline VecDouble load_first(const double* p, int count) {
+  return load_first_lanes<VecDouble>(p, count);
+}
+inline void store_first(float* p, VecFloat v, int count) {
+  memcpy(p, &v, static_cast<size_t>(count) * sizeof(float));
+}
+inline void store_first(double* p, VecDouble v, int count) {
+  memcpy(p, &v, static_cast<size_t>(count) * sizeof(double));
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore

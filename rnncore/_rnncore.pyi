@@ -1,0 +1,131 @@
+from collections.abc import Sequence
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+_Array = NDArray[Any]
+_debug: ModuleType
+
+class Spec:
+    def __init__(
+        self,
+        cell: str,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int,
+        num_directions: int,
+        proj_size: int = 0,
+        bias: bool = True,
+        nonlinearity: str = "tanh",
+        dtype: str = "float32",
+    ) -> None: ...
+    @property
+    def cell(self) -> str: ...
+    @property
+    def input_size(self) -> int: ...
+    @property
+    def hidden_size(self) -> int: ...
+    @property
+    def num_layers(self) -> int: ...
+    @property
+    def num_directions(self) -> int: ...
+    @property
+    def proj_size(self) -> int: ...
+    @property
+    def bias(self) -> bool: ...
+    @property
+    def nonlinearity(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+
+class Packed:
+    def __init__(self, spec: Spec, params: Sequence[_Array], num_threads: int) -> None: ...
+    @property
+    def spec(self) -> Spec: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def _capsule(self) -> object: ...
+
+class Tape:
+    def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def spent(self) -> bool: ...
+
+def forward(
+    packed: Packed,
+    x: _Array,
+    h0: _Array | None,
+    c0: _Array | None,
+    lengths: NDArray[np.int64] | None,
+    y: _Array,
+    hn: _Array,
+    cn: _Array | None,
+    masks: Sequence[_Array | None] | None,
+    keep: bool,
+    num_threads: int,
+) -> Tape | None: ...
+def backward(
+    packed: Packed,
+    tape: Tape,
+    x: _Array,
+    y: _Array,
+    h0: _Array | None,
+    c0: _Array | None,
+    masks: Sequence[_Array | None] | None,
+    dy: _Array | None,
+    dhn: _Array | None,
+    dcn: _Array | None,
+    dx: _Array | None,
+    dh0: _Array,
+    dc0: _Array | None,
+    grads: Sequence[_Array],
+    retain: bool,
+    num_threads: int,
+) -> None: ...
+def isa() -> str: ...
+def compiled_isas() -> list[str]: ...
+def supported_isas() -> list[str]: ...
+def set_isa(name: str) -> None: ...
+def compiler() -> str: ...
+def set_num_threads(n: int) -> None: ...
+def get_num_threads() -> int: ...
+def default_num_threads() -> int: ...
+def linear_forward(
+    x: _Array, weight: _Array, bias: _Array | None, out: _Array, num_threads: int
+) -> None: ...
+def linear_backward(
+    x: _Array,
+    weight: _Array,
+    dout: _Array,
+    dx: _Array | None,
+    dweight: _Array,
+    dbias: _Array | None,
+    num_threads: int,
+) -> None: ...
+def softmax_cross_entropy(
+    logits: _Array, targets: NDArray[np.int64], dlogits: _Array | None, num_threads: int
+) -> float: ...
+def embedding_backward(indices: NDArray[np.int64], dout: _Array, dweight: _Array) -> None: ...
+def adam_step(
+    param: _Array,
+    grad: _Array,
+    m: _Array,
+    v: _Array,
+    lr: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    weight_decay: float,
+    step: int,
+    num_threads: int = 1,
+) -> None: ...
+def activation(name: str, x: _Array, out: _Array, isa: str | None = None) -> None: ...
+def write_safetensors(
+    path: str | bytes, tensors: dict[str, _Array], metadata: dict[str, str]
+) -> None: ...
+def read_safetensors(path: str | bytes) -> tuple[dict[str, _Array], dict[str, str]]: ...

@@ -1,0 +1,45 @@
+"""Run recurrences in the C++ core. Thin: what happens is in ``csrc``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+from rnncore import _rnncore
+from rnncore.backends.interface import CoreStream
+from rnncore.cells import CellSpec
+from rnncore.checks import Array
+
+name = "cpu"
+
+forward = _rnncore.forward
+backward = _rnncore.backward
+
+
+def pack(spec: CellSpec, params: Sequence[Array], num_threads: int) -> Any:
+    """Pack weights into the panels of the chosen instruction set."""
+    return _rnncore.Packed(_core_spec(spec), params, num_threads)
+
+
+def stream(packed: Any, spec: CellSpec, batch: int) -> CoreStream:
+    """Return a stream over packed weights."""
+    from rnncore._stream import Stream
+
+    core_stream: CoreStream = Stream(packed, batch)
+    return core_stream
+
+
+@lru_cache(maxsize=256)
+def _core_spec(spec: CellSpec) -> Any:
+    return _rnncore.Spec(
+        cell=spec.cell,
+        input_size=spec.input_size,
+        hidden_size=spec.hidden_size,
+        num_layers=spec.num_layers,
+        num_directions=spec.num_directions,
+        proj_size=spec.proj_size,
+        bias=spec.bias,
+        nonlinearity=spec.nonlinearity,
+        dtype=spec.dtype,
+    )

@@ -1,0 +1,127 @@
+"""Say what a backend does: the whole border between layers and whatever computes for them.
+
+Every array is time-major, of one dtype, and lies with unit stride along its last axis; the first
+two axes may have any strides, so that ``batch_first`` and unbatched calls are views. Backends
+allocate nothing that a caller sees: results are written into arrays that the caller made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from rnncore.cells import CellSpec
+from rnncore.checks import Array
+
+
+class PackedWeights(Protocol):
+    """Weights in the backend's own order, with references to the arrays they came from."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the packed form."""
+
+
+class CoreTape(Protocol):
+    """What a backend keeps of a forward call for its backward call."""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory held."""
+
+    @property
+    def spent(self) -> bool:
+        """Whether its contents are gone."""
+
+
+class CoreStream(Protocol):
+    """A recurrence that goes one step a call and keeps its state."""
+
+    def step(self, x_t: Array, out: Array | None = None) -> Array:
+        """Return the output of one step."""
+
+    def reset(self, rows: object = None) -> None:
+        """Set the state of all or some rows to zero."""
+
+    state: Any
+
+
+class Backend(Protocol):
+    """Run recurrences."""
+
+    name: str
+
+    def pack(self, spec: CellSpec, params: Sequence[Array], num_threads: int) -> Any:
+        """Return `params`, which are in the order of ``spec.param_shapes()``, packed."""
+
+    def forward(
+        self,
+        packed: Any,
+        x: Array,
+        h0: Array | None,
+        c0: Array | None,
+        lengths: Array | None,
+        y: Array,
+        hn: Array,
+        cn: Array | None,
+        masks: Sequence[Array | None] | None,
+        keep: bool,
+        num_threads: int,
+    ) -> Any:
+        """Run a sequence.
+
+        Parameters
+        ----------
+        packed : PackedWeights
+            What :meth:`pack` returned.
+        x : ndarray (T, N, D)
+            Input.
+        h0, c0 : ndarray (L*K, N, P) and (L*K, N, H), or None
+            Initial state, C-contiguous; None for zeros.
+        lengths : int64 ndarray (N,), or None
+            Length of each row, 0 to T.
+        y : ndarray (T, N, K*P)
+            Output, fully written: zeros past a length.
+        hn, cn : ndarray
+            Final state, C-contiguous, fully written.
+        masks : list of L entries, or None
+            Each None or an array ``(T, N, F)`` that multiplies the input of that layer.
+        keep : bool
+            Whether to keep a tape.
+        num_threads : int
+            How many threads to use at most.
+
+        Returns
+        -------
+        CoreTape or None
+            None without `keep`.
+        """
+
+    def backward(
+        self,
+        packed: Any,
+        tape: Any,
+        x: Array,
+        y: Array,
+        h0: Array | None,
+        c0: Array | None,
+        masks: Sequence[Array | None] | None,
+        dy: Array | None,
+        dhn: Array | None,
+        dcn: Array | None,
+        dx: Array | None,
+        dh0: Array,
+        dc0: Array | None,
+        grads: Sequence[Array],
+        retain: bool,
+        num_threads: int,
+    ) -> None:
+        """Run a sequence's gradient.
+
+        Takes the arrays of :meth:`forward` again, and the gradients of its results (None for
+        zeros). Writes `dx` (unless None), `dh0` and `dc0`, and adds into `grads` at the very end.
+        The tape is spent afterwards unless `retain` is set.
+        """
+
+    def stream(self, packed: Any, spec: CellSpec, batch: int) -> CoreStream:
+        """Return a stream over packed weights of one direction, starting from zeros."""

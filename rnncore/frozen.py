@@ -1,0 +1,186 @@
+"""Run a snapshot of a layer for inference only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+
+from rnncore import checks
+from rnncore.backends.interface import CoreStream
+from rnncore.checks import Array
+from rnncore.layers import from_config
+from rnncore.layers.base import Layer
+
+_DTYPES = ("float32", "float64", "bfloat16", "int8")
+
+
+class Frozen:
+    """Run a snapshot of a layer: immutable, weights packed once, never stateful.
+
+    Made by ``layer.freeze()``. Calls may come from many threads at once.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> engine = rc.GRU(3, 4, seed=1).freeze()
+    >>> y, h = engine(np.ones((5, 2, 3), np.float32))
+    >>> y.shape
+    (5, 2, 4)
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self._layer = layer
+        for array in layer.params.values():
+            array.flags.writeable = False
+        self._hold = ExitStack()
+        self._hold.enter_context(layer.hold())
+        self._pack()
+
+    @property
+    def params(self) -> Mapping[str, Array]:
+        """The weights by name, read-only."""
+        return self._layer.params
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of numbers in the weights."""
+        return self._layer.num_parameters
+
+    @property
+    def dtype(self) -> str:
+        """Type of every array."""
+        return self._layer.dtype
+
+    @property
+    def input_size(self) -> int:
+        """``D``: number of inputs."""
+        return self._layer.input_size
+
+    @property
+    def output_size(self) -> int:
+        """Number of features of the output."""
+        return self._layer.output_size
+
+    def __call__(
+        self,
+        x: object,
+        state: object = None,
+        lengths: object = None,
+        resets: object = None,
+        out: Array | None = None,
+    ) -> tuple[Array, Any]:
+        """Run a sequence.
+
+        Parameters
+        ----------
+        x, state, lengths, resets
+            As a layer takes them.
+        out : ndarray, optional
+            Where to write y: of its exact shape and dtype, writable, apart in memory from the
+            inputs. Its values are unspecified after an interrupt.
+
+        Returns
+        -------
+        y : ndarray
+            Output; `out` itself if it was given.
+        state : ndarray or pair
+            Final state.
+        """
+        layer = self._layer
+        inputs = layer._take(x, state, lengths, resets)
+        if out is None:
+            y, final, _, _ = layer._run(inputs, keep=False)
+            given = layer._layout.give(y, inputs.extent)
+        else:
+            final = self._run_into(out, inputs)
+            given = out
+        return given, layer._give_state(final, inputs.extent.batched)
+
+    def stream(self, batch: int = 1) -> CoreStream:
+        """Return a stream that keeps a state of `batch` rows and goes a step a call.
+
+        Raises
+        ------
+        ValueError
+            If the layer has two directions.
+        """
+        stream: CoreStream = self._layer._stream(checks.size("batch", batch))
+        return stream
+
+    def __repr__(self) -> str:
+        return f"Frozen({self._layer!r})"
+
+    def __deepcopy__(self, memo: object) -> Frozen:
+        return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Frozen, (self._layer,)
+
+    def _pack(self) -> None:
+        """Pack now rather than at the first call, which may come from two threads."""
+        extent_free = np.zeros((0, self._layer.input_size), self._layer.dtype)
+        self._layer._run(self._layer._take(extent_free, None, None, None), keep=False)
+
+    def _run_into(self, out: Array, inputs: Any) -> Any:
+        layer = self._layer
+        named = {"x": inputs.x, **_named_arrays("state", inputs.state)}
+        place = layer._layout.take_out(out, inputs.extent, layer.output_size, named)
+        if place.strides[-1] == place.itemsize:
+            return layer._run(inputs, keep=False, out=place).state
+        outcome = layer._run(inputs, keep=False)
+        place[...] = outcome.y
+        return outcome.state
+
+
+class StackStream:
+    """Step through the streams of a stack's members, one after another."""
+
+    def __init__(self, streams: Sequence[CoreStream]) -> None:
+        self._streams = streams
+
+    @property
+    def state(self) -> list[Any]:
+        """Copies of the members' states."""
+        return [stream.state for stream in self._streams]
+
+    @state.setter
+    def state(self, value: Sequence[Any]) -> None:
+        for stream, part in zip(self._streams, value, strict=True):
+            stream.state = part
+
+    def reset(self, rows: object = None) -> None:
+        """Set the state of all or some rows to zero."""
+        for stream in self._streams:
+            stream.reset(rows)
+
+    def step(self, x_t: Array, out: Array | None = None) -> Array:
+        """Return the last member's output of one step."""
+        for stream in self._streams[:-1]:
+            x_t = stream.step(x_t)
+        return self._streams[-1].step(x_t, out)
+
+
+def freeze(layer: Layer, dtype: str | None) -> Frozen:
+    """Return a frozen copy of a layer; see ``layer.freeze``."""
+    name = layer.dtype if dtype is None else checks.choice("dtype", dtype, _DTYPES)
+    if name in ("bfloat16", "int8"):
+        raise NotImplementedError(f"dtype: freeze({name!r}) is not in this version of rnncore")
+    if name == "float64" and layer.dtype != "float64":
+        raise ValueError("dtype: expected None or 'float32' for a float32 layer, got 'float64'")
+    copy = from_config(layer._frozen_config(name))
+    copy.load_state_dict({key: value.astype(name) for key, value in layer.params.items()})
+    return Frozen(copy)
+
+
+def _named_arrays(name: str, value: Any) -> dict[str, Array | None]:
+    """Return the arrays of a layer's state, however it nests, under one name."""
+    if value is None or isinstance(value, np.ndarray):
+        return {name: value}
+    found: dict[str, Array | None] = {}
+    for i, part in enumerate(value):
+        found |= _named_arrays(f"{name}[{i}]", part)
+    return found

@@ -1,0 +1,181 @@
+"""Run recurrences as pure functions on arrays.
+
+What the layers are thin over: a specification, its weights and a sequence go in, results come out,
+and nothing is kept. Sequences are time-major; one without a batch axis is ``(T, D)``.
+
+Examples
+--------
+>>> import numpy as np
+>>> from rnncore import functional
+>>> from rnncore.cells import CellSpec
+>>> spec = CellSpec("gru", input_size=3, hidden_size=2)
+>>> params = {k: np.full(s, 0.1, np.float32) for k, s in spec.param_shapes().items()}
+>>> x = np.ones((4, 1, 3), np.float32)
+>>> y, h, tape = functional.forward(spec, params, x)
+>>> dx, dh, grads = functional.backward(spec, params, tape, np.ones_like(y))
+>>> y.shape, h.shape, dx.shape, sorted(grads)[0]
+((4, 1, 2), (1, 1, 2), (4, 1, 3), 'bias_hh_l0')
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rnncore import checks, sequences
+from rnncore.cells import CellSpec
+from rnncore.checks import Array
+from rnncore.layout import Extent, Layout, give_sequence_state, take_sequence_state
+from rnncore.masks import draw_masks
+from rnncore.sequences import Inputs, Packed, SequenceTape, Tape
+
+__all__ = ["CellSpec", "Tape", "backward", "draw_masks", "forward"]
+
+
+def forward(
+    spec: CellSpec,
+    params: Mapping[str, Array],
+    x: object,
+    state: object = None,
+    lengths: object = None,
+    *,
+    masks: Sequence[object] | None = None,
+    keep: bool = True,
+) -> tuple[Array, Any, Tape | None]:
+    """Run a recurrence over a sequence.
+
+    Parameters
+    ----------
+    spec : CellSpec
+        Which recurrence.
+    params : mapping of str to ndarray
+        Weights of ``spec.dtype`` with the names and shapes of ``spec.param_shapes()``.
+    x : ndarray (T, N, D) or (T, D)
+        Input of ``spec.dtype``.
+    state : ndarray (L*K, N, P), or a pair with (L*K, N, H) for an LSTM, optional
+        Initial state; zeros if None.
+    lengths : N integers, optional
+        Length of each row.
+    masks : sequence of L entries, optional
+        What multiplies the input of each layer: None, or ``(T, N, F)`` of ``spec.dtype``.
+    keep : bool, optional
+        Whether to make a tape.
+
+    Returns
+    -------
+    y : ndarray (T, N, K*P)
+        Output, zero past a length.
+    state : ndarray, or a pair
+        Final state.
+    tape : Tape or None
+        What :func:`backward` needs.
+    """
+    layout = Layout(np.dtype(spec.dtype), batch_first=False)
+    taken, extent = layout.take_sequence("x", x, spec.input_size)
+    inputs = Inputs(
+        taken,
+        None if state is None else take_sequence_state(spec, "state", state, extent),
+        None if lengths is None else checks.lengths(lengths, *extent),
+        extent,
+    )
+    given_masks = None if masks is None else _take_masks(spec, masks, extent)
+    packed = Packed.of(spec, _take_params(spec, params))
+    y = layout.empty(extent, spec.features)
+    final, tape = sequences.forward(packed, inputs, given_masks, y, keep)
+    return layout.give(y, extent), give_sequence_state(final, extent.batched), tape
+
+
+def backward(
+    spec: CellSpec,
+    params: Mapping[str, Array],
+    tape: Tape,
+    dy: object = None,
+    dstate: object = None,
+    *,
+    need_dx: bool = True,
+    retain: bool = False,
+) -> tuple[Array | None, Any, dict[str, Array]]:
+    """Run the gradient of :func:`forward`.
+
+    Parameters
+    ----------
+    spec, params
+        As they went into :func:`forward`.
+    tape : Tape
+        What that call returned; it is spent unless `retain` is set.
+    dy : ndarray of y's shape, optional
+        Gradient of the output; zeros if None.
+    dstate : as the state, optional
+        Gradient of the final state; zeros if None, as may be a part of a pair.
+    need_dx : bool, optional
+        Whether to compute the input's gradient.
+    retain : bool, optional
+        Whether to leave the tape intact for another gradient.
+
+    Returns
+    -------
+    dx : ndarray of x's shape, or None
+        Gradient of the input.
+    dstate : as the state
+        Gradient of the initial state.
+    grads : dict of str to ndarray
+        Gradients of the parameters.
+
+    Raises
+    ------
+    RuntimeError
+        If the tape is spent or was made by another recurrence.
+    """
+    if not isinstance(tape, SequenceTape):
+        raise TypeError(f"tape: expected a tape of functional.forward, got {type(tape).__name__}")
+    if tape.spent:
+        raise RuntimeError("tape: already spent; backward(..., retain=True) keeps one intact")
+    if tape.owner is not None or tape.packed.spec != spec:
+        raise RuntimeError("tape: recorded by another layer or specification")
+    layout, extent = Layout(np.dtype(spec.dtype), batch_first=False), tape.extent
+    taken = None if dy is None else layout.take_gradient("dy", dy, extent, spec.features)
+    dend = None
+    if dstate is not None:
+        dend = take_sequence_state(spec, "dstate", dstate, extent, optional=True)
+    weights = _take_params(spec, params)
+    if any(ours is not theirs for ours, theirs in zip(weights, tape.packed.params, strict=True)):
+        tape.packed = Packed.of(spec, weights)
+    dx = layout.empty(extent, spec.input_size) if need_dx else None
+    grads = {name: np.zeros(shape, spec.dtype) for name, shape in spec.param_shapes().items()}
+    dstart = sequences.backward(tape, taken, dend, dx, list(grads.values()), retain)
+    given_dx = None if dx is None else layout.give(dx, extent)
+    return given_dx, give_sequence_state(dstart, extent.batched), grads
+
+
+def _take_params(spec: CellSpec, params: Mapping[str, Array]) -> list[Array]:
+    shapes, dtype = spec.param_shapes(), np.dtype(spec.dtype)
+    missing = [name for name in shapes if name not in params]
+    extra = [name for name in params if name not in shapes]
+    if missing or extra:
+        raise ValueError(f"params: missing {missing}, unexpected {extra}")
+    taken = []
+    for name, shape in shapes.items():
+        value = checks.array(f"params[{name!r}]", params[name], dtype)
+        if value.shape != shape:
+            checks.wrong_shape(f"params[{name!r}]", str(shape), value.shape)
+        taken.append(np.ascontiguousarray(value))
+    return taken
+
+
+def _take_masks(spec: CellSpec, masks: Sequence[object], extent: Extent) -> list[Array | None]:
+    if len(masks) != spec.num_layers:
+        raise ValueError(f"masks: expected {spec.num_layers} entries, got {len(masks)}")
+    taken: list[Array | None] = []
+    for layer, mask in enumerate(masks):
+        if mask is None:
+            taken.append(None)
+            continue
+        name, features = f"masks[{layer}]", spec.layer_input_size(layer)
+        value = checks.array(name, mask, np.dtype(spec.dtype))
+        expected = (extent.steps, extent.batch, features)
+        if value.shape != expected:
+            checks.wrong_shape(name, str(expected), value.shape)
+        taken.append(checks.unit_stride(value))
+    return taken

@@ -1,0 +1,37 @@
+"""Draw the first values of a layer's parameters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rnncore.cells import CellSpec
+from rnncore.checks import Array
+
+
+def draw_params(spec: CellSpec, seed: int, forget_bias: float = 0.0) -> dict[str, Array]:
+    """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)).
+
+    Parameters
+    ----------
+    spec : CellSpec
+        The layer's specification.
+    seed : int
+        Seed of ``numpy.random.default_rng``. Layers of both dtypes draw the same numbers.
+    forget_bias : float, optional
+        Added to the forget gate's part of every ``bias_ih``.
+
+    Returns
+    -------
+    dict of str to ndarray
+        New C-contiguous arrays of ``spec.dtype`` in the order of ``spec.param_shapes()``.
+    """
+    rng = np.random.default_rng(seed)
+    bound = 1.0 / np.sqrt(spec.hidden_size)
+    params: dict[str, Array] = {}
+    for name, shape in spec.param_shapes().items():
+        values = rng.uniform(-bound, bound, shape)
+        if forget_bias and name.startswith("bias_ih"):
+            start = spec.gates.index("f") * spec.hidden_size
+            values[start : start + spec.hidden_size] += forget_bias
+        params[name] = values.astype(spec.dtype)
+    return params

@@ -1,0 +1,47 @@
+"""Hold the layers: what users make, call and train."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rnncore.layers.base import Layer
+from rnncore.layers.bidirectional import Bidirectional
+from rnncore.layers.cells import GRUCell, LSTMCell, RNNCell
+from rnncore.layers.gru import GRU
+from rnncore.layers.lstm import LSTM
+from rnncore.layers.parameters import Parametrised
+from rnncore.layers.rnn import RNN
+from rnncore.layers.stack import Stack
+
+__all__ = [
+    "GRU",
+    "LSTM",
+    "RNN",
+    "Bidirectional",
+    "GRUCell",
+    "LSTMCell",
+    "Layer",
+    "RNNCell",
+    "Stack",
+    "from_config",
+]
+
+_KINDS: dict[str, type[Parametrised]] = {
+    kind.__name__: kind
+    for kind in (RNN, LSTM, GRU, Bidirectional, Stack, RNNCell, LSTMCell, GRUCell)
+}
+
+
+def from_config(config: Mapping[str, Any]) -> Any:
+    """Build a layer or a cell from what its ``_config()`` returned.
+
+    Raises
+    ------
+    ValueError
+        If ``config["type"]`` is no layer's name.
+    """
+    name = config.get("type")
+    if name not in _KINDS:
+        raise ValueError(f"type: expected one of {', '.join(_KINDS)}, got {name!r}")
+    return _KINDS[name]._from_config(config)

@@ -1,0 +1,88 @@
+"""The gated recurrent unit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rnncore.layers.options import arguments
+from rnncore.layers.recurrent import Recurrent
+
+
+class GRU(Recurrent):
+    r"""Run a gated recurrent unit, reset after the product, over sequences.
+
+    ``r = s(W_r x + U_r h + b_r)``, ``z = s(W_z x + U_z h + b_z)``,
+    ``n = tanh(W_n x + b_in + r (U_n h + b_hn))`` and ``h' = (1 - z) n + z h``, where ``s`` is the
+    logistic function and ``b_r``, ``b_z`` are sums of both biases (Cho et al. 2014, in the form of
+    cuDNN).
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        ``D`` and ``H``.
+    num_layers : int, optional
+        Layers one above the other; each takes the output of the one below.
+    reset_after : {True}, optional
+        Whether the reset gate acts after the product with ``U_n``; False is not in this version.
+    bias : bool, optional
+        Whether there are ``bias_ih`` and ``bias_hh``.
+    batch_first : bool, optional
+        Whether sequences are ``(N, T, D)`` instead of ``(T, N, D)``. States are not affected.
+    bidirectional : bool, optional
+        Whether a second direction runs from the end; outputs are joined after every layer.
+    stateful : bool, optional
+        Whether a call starts from the state that the last one ended in.
+    dropout : float, optional
+        Probability that an output of a layer but the last is dropped in training.
+    variational : bool, optional
+        One dropout mask a sequence instead of one a step, on the first layer's input too.
+    recurrent_dropout, zoneout, layer_norm, activations, clip : optional
+        Not in this version.
+    dtype : {"float32", "float64"}, optional
+        Type of every array.
+    device : {"cpu"}, optional
+        Where it runs.
+    seed : int, optional
+        What initial values and masks are drawn from; a fresh one if None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument makes no sense.
+    NotImplementedError
+        If this version lacks an option.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> layer = rc.GRU(3, 4, batch_first=True, bidirectional=True, seed=1)
+    >>> y, h = layer(np.ones((2, 5, 3), np.float32), lengths=[5, 3])
+    >>> y.shape, h.shape, float(abs(y[1, 3:]).max())
+    ((2, 5, 8), (2, 2, 4), 0.0)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        reset_after: bool = True,
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        stateful: bool = False,
+        dropout: float = 0.0,
+        variational: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        activations: Sequence[Any] | None = None,
+        clip: float | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__("gru", arguments(locals()))

@@ -1,0 +1,201 @@
+"""Check a layer's constructor arguments and refuse, by name, the options still to come."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from rnncore import checks
+
+ACTIVATIONS = (
+    "Affine", "Elu", "HardSigmoid", "LeakyRelu", "Relu", "ScaledTanh", "Sigmoid", "Softplus",
+    "Softsign", "Tanh", "ThresholdedRelu",
+)  # fmt: skip
+"""Names of ONNX' activations."""
+
+ACTIVATION_COUNTS = {"rnn": 1, "gru": 2, "lstm": 3}
+"""How many activations a cell has: gates, candidate, output."""
+
+
+def arguments(local: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a constructor's arguments from its ``locals()``."""
+    return {name: value for name, value in local.items() if name not in ("self", "__class__")}
+
+
+def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of a layer checked and in plain Python types.
+
+    Parameters
+    ----------
+    cell : {"rnn", "lstm", "gru"}
+        Which layer's arguments they are.
+    given : mapping
+        Arguments as the caller gave them, all of them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument or a combination makes no sense.
+    NotImplementedError
+        If an option makes sense but this version lacks it.
+    """
+    done = dict(given)
+    for name in ("input_size", "hidden_size", "num_layers"):
+        done[name] = checks.size(name, given[name])
+    for name in ("bias", "batch_first", "bidirectional", "stateful", "variational", "layer_norm"):
+        done[name] = checks.flag(name, given[name])
+    for name in ("dropout", "recurrent_dropout"):
+        done[name] = checks.probability(name, given[name])
+    done["zoneout"] = _zoneout(cell, given["zoneout"])
+    done["activations"] = _activations(cell, given["activations"])
+    done["clip"] = _clip(given["clip"])
+    done["dtype"] = dtype(given["dtype"])
+    done["seed"] = seed(given["seed"])
+    _resolve_cell(cell, done)
+    _refuse_combinations(done)
+    _refuse_missing(done)
+    done["device"] = device(given["device"])
+    if done["dropout"] and done["num_layers"] == 1 and not done["variational"]:
+        warnings.warn(
+            "dropout: acts on the output of every layer but the last, and there is one layer",
+            UserWarning,
+            stacklevel=4,
+        )
+    return done
+
+
+def dtype(value: object) -> str:
+    """Return the name of a dtype that layers on the CPU may have."""
+    try:
+        name = value if isinstance(value, str) else np.dtype(value).name  # type: ignore[call-overload]
+    except TypeError:
+        raise TypeError(f"dtype: expected 'float32' or 'float64', got {value!r}") from None
+    if value is None:
+        raise TypeError("dtype: expected 'float32' or 'float64', got None")
+    if name in ("float16", "bfloat16"):
+        raise NotImplementedError(f"dtype: {name} is not in this version of rnncore on the CPU")
+    if name not in ("float32", "float64"):
+        raise ValueError(f"dtype: expected 'float32' or 'float64', got {value!r}")
+    return str(name)
+
+
+def device(value: object) -> str:
+    """Return the name of a device that layers may be on."""
+    if not isinstance(value, str):
+        raise TypeError(f"device: expected 'cpu' or 'cuda', got {value!r}")
+    if value == "cuda" or (value.startswith("cuda:") and value[5:].isdigit()):
+        raise NotImplementedError("device: 'cuda' is not in this version of rnncore")
+    if value != "cpu":
+        raise ValueError(f"device: expected 'cpu' or 'cuda', got {value!r}")
+    return value
+
+
+def seed(value: object) -> int:
+    """Return a seed, a fresh one for None."""
+    if value is None:
+        return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
+    return checks.size("seed", value, minimum=0)
+
+
+def seed_after(first: int) -> int:
+    """Return another seed that follows from a seed."""
+    return int(np.random.SeedSequence([first, 1]).generate_state(1, np.uint64)[0])
+
+
+def rng_state(value: object) -> tuple[int, int]:
+    """Return the seed and the call counter of a layer's ``rng_state``."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"rng_state: expected a mapping, got {type(value).__name__}")
+    if set(value) != {"seed", "calls"}:
+        raise ValueError(f"rng_state: expected 'seed' and 'calls', got {sorted(map(str, value))}")
+    calls = checks.size("rng_state['calls']", value["calls"], minimum=0)
+    if calls >= 2**64:
+        raise ValueError(f"rng_state['calls']: expected less than 2**64, got {calls}")
+    return checks.size("rng_state['seed']", value["seed"], minimum=0), calls
+
+
+def _resolve_cell(cell: str, done: dict[str, Any]) -> None:
+    if cell == "rnn":
+        done["nonlinearity"] = checks.choice("nonlinearity", done["nonlinearity"], ("tanh", "relu"))
+    elif cell == "gru":
+        done["reset_after"] = checks.flag("reset_after", done["reset_after"])
+    else:
+        done["peephole"] = checks.flag("peephole", done["peephole"])
+        done["coupled"] = checks.flag("coupled", done["coupled"])
+        done["forget_bias"] = checks.real("forget_bias", done["forget_bias"])
+        done["proj_size"] = checks.size("proj_size", done["proj_size"], minimum=0)
+        if done["proj_size"] >= done["hidden_size"]:
+            raise ValueError(
+                f"proj_size: expected less than hidden_size={done['hidden_size']}, "
+                f"got {done['proj_size']}"
+            )
+
+
+def _refuse_combinations(done: Mapping[str, Any]) -> None:
+    if done["stateful"] and done["bidirectional"]:
+        raise ValueError(
+            "stateful: has no meaning with bidirectional=True, whose reverse direction "
+            "starts at the end of what is still to come"
+        )
+    if done.get("coupled") and done["forget_bias"]:
+        raise ValueError("forget_bias: has no meaning with coupled=True, which has no forget gate")
+    if done.get("forget_bias") and not done["bias"]:
+        raise ValueError("forget_bias: has no meaning with bias=False")
+    if done["activations"] is not None and done.get("nonlinearity", "tanh") != "tanh":
+        raise ValueError("activations: expected nonlinearity='tanh' beside it")
+
+
+def _refuse_missing(done: Mapping[str, Any]) -> None:
+    absent = {
+        "peephole": False,
+        "coupled": False,
+        "reset_after": True,
+        "recurrent_dropout": 0.0,
+        "zoneout": 0.0,
+        "layer_norm": False,
+        "activations": None,
+        "clip": None,
+    }
+    for name, plain in absent.items():
+        if done.get(name, plain) != plain:
+            raise NotImplementedError(
+                f"{name}: only {plain!r} is in this version of rnncore, got {done[name]!r}"
+            )
+
+
+def _zoneout(cell: str, value: object) -> float | tuple[float, float]:
+    if not isinstance(value, tuple | list):
+        return checks.probability("zoneout", value)
+    if cell != "lstm":
+        raise ValueError(f"zoneout: expected one probability, got {value!r}; pairs are the LSTM's")
+    if len(value) != 2:
+        raise ValueError(f"zoneout: expected a pair (p_h, p_c), got {len(value)} numbers")
+    p_h, p_c = (checks.probability(f"zoneout[{i}]", rate) for i, rate in enumerate(value))
+    return (p_h, p_c) if p_h or p_c else 0.0
+
+
+def _activations(cell: str, value: object) -> list[Any] | None:
+    if value is None:
+        return None
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise TypeError(f"activations: expected a sequence of names, got {value!r}")
+    if len(value) != ACTIVATION_COUNTS[cell]:
+        raise ValueError(f"activations: expected {ACTIVATION_COUNTS[cell]} names, got {len(value)}")
+    for i, item in enumerate(value):
+        name, *numbers = item if isinstance(item, tuple | list) and item else (item,)
+        checks.choice(f"activations[{i}]", name, ACTIVATIONS)
+        for number in numbers:
+            checks.real(f"activations[{i}]", number)
+    return list(value)
+
+
+def _clip(value: object) -> float | None:
+    if value is None:
+        return None
+    bound = checks.real("clip", value)
+    if bound <= 0.0:
+        raise ValueError(f"clip: expected a number above 0, got {bound}")
+    return bound

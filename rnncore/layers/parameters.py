@@ -1,0 +1,158 @@
+"""Hold named parameters and their gradients, as layers, cells and whatever joins them do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, Self
+
+import numpy as np
+
+from rnncore import checks
+from rnncore.checks import Array
+from rnncore.layers.options import device as checked_device
+
+
+class Parametrised:
+    """Hold parameters by name, and gradients under the same names once they are asked for."""
+
+    def __init__(self, params: dict[str, Array]) -> None:
+        self._params = params
+        self._params_view = MappingProxyType(params)
+        self._grads: dict[str, Array] | None = None
+        self._owner = object()  # what this layer's tapes bear; a new one makes old tapes foreign
+
+    @property
+    def params(self) -> Mapping[str, Array]:
+        """Parameters by name. The mapping is read-only, its arrays are not.
+
+        What is written into an array is seen by the next call.
+        """
+        return self._params_view
+
+    @property
+    def grads(self) -> Mapping[str, Array]:
+        """Gradients by the names of the parameters; ``backward`` adds into them."""
+        return MappingProxyType(self._own_grads())
+
+    @property
+    def num_parameters(self) -> int:
+        """Number of trainable numbers."""
+        return sum(array.size for array in self._params.values())
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        for array in (self._grads or {}).values():
+            array.fill(0)
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the parameters by name."""
+        return {name: array.copy() for name, array in self._params.items()}
+
+    def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
+        """Copy values into the parameters, all of them or, after an error, none.
+
+        Parameters
+        ----------
+        state_dict : mapping of str to array
+            One entry for every parameter. A dtype that holds less is widened, never narrowed.
+
+        Raises
+        ------
+        ValueError
+            If entries are missing, unexpected or misshapen: all are named.
+        TypeError
+            If nothing is wrong but dtypes.
+        """
+        values = _checked_entries(self._params, state_dict)
+        for name, value in values.items():
+            self._params[name][...] = value
+        self._params_changed()
+
+    def to(self, device: str) -> Self:
+        """Move parameters and gradients to a device; older tapes become foreign.
+
+        Raises
+        ------
+        NotImplementedError
+            If `device` is ``"cuda"``, which this version lacks.
+        """
+        checked_device(device)
+        self._owner = object()
+        return self
+
+    def _own_grads(self) -> dict[str, Array]:
+        if self._grads is None:
+            self._grads = {name: np.zeros_like(array) for name, array in self._params.items()}
+        return self._grads
+
+    def _grads_so_far(self) -> dict[str, Array] | None:
+        """Return the gradients unless nobody has asked for them yet."""
+        return self._grads
+
+    def _params_changed(self) -> None:
+        """Forget what was made of the parameters' old values."""
+
+    def _config(self) -> dict[str, Any]:
+        """Return what builds an equal object: its class under ``type``, and its arguments."""
+        raise NotImplementedError
+
+    def _memory(self) -> Any:
+        """Return what it holds beyond configuration, parameters and gradients."""
+        return None
+
+    def _remember(self, memory: Any) -> None:
+        """Take back what :meth:`_memory` returned."""
+
+    @classmethod
+    def _from_config(cls, config: Mapping[str, Any]) -> Self:
+        return cls(**{name: value for name, value in config.items() if name != "type"})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        contents = (self._params, self._grads_so_far(), self._memory())
+        return rebuild, (type(self), self._config(), *contents)
+
+
+def rebuild(
+    kind: type[Parametrised],
+    config: Mapping[str, Any],
+    params: Mapping[str, Array],
+    grads: Mapping[str, Array] | None,
+    memory: Any,
+) -> Parametrised:
+    """Build a layer from what pickling kept of it, through its constructor and its checks."""
+    layer = kind._from_config(config)
+    layer.load_state_dict(params)
+    if grads is not None:
+        own = layer._own_grads()
+        for name, value in _checked_entries(own, grads).items():
+            own[name][...] = value
+    layer._remember(memory)
+    return layer
+
+
+def _checked_entries(params: Mapping[str, Array], given: Mapping[str, object]) -> dict[str, Array]:
+    """Return the entries as arrays, or raise one error about all that is wrong with them."""
+    if not isinstance(given, Mapping):
+        raise TypeError(f"state_dict: expected a mapping, got {type(given).__name__}")
+    values: dict[str, Array] = {}
+    misshapen, mistyped = [], []
+    for name, param in params.items():
+        if name not in given:
+            continue
+        value = checks.any_array(f"state_dict[{name!r}]", given[name])
+        if value.dtype.kind != "f" or not np.can_cast(value.dtype, param.dtype, "safe"):
+            mistyped.append(f"{name}: expected dtype {param.dtype}, got {value.dtype}")
+        if value.shape != param.shape:
+            misshapen.append(f"{name}: expected {param.shape}, got {value.shape}")
+        values[name] = value.copy()  # given may hold our own arrays under other names
+    missing = [name for name in params if name not in given]
+    unexpected = [str(name) for name in given if name not in params]
+    wrong = ["missing " + ", ".join(missing)] if missing else []
+    wrong += ["unexpected " + ", ".join(unexpected)] if unexpected else []
+    wrong += misshapen
+    if wrong:
+        raise ValueError("state_dict: " + "; ".join(wrong + mistyped))
+    if mistyped:
+        raise TypeError("state_dict: " + "; ".join(mistyped))
+    return values

@@ -1,0 +1,83 @@
+"""The plain recurrence."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rnncore.layers.options import arguments
+from rnncore.layers.recurrent import Recurrent
+
+
+class RNN(Recurrent):
+    r"""Run ``h' = act(W x + b_ih + U h + b_hh)`` over sequences.
+
+    Parameters
+    ----------
+    input_size, hidden_size : int
+        ``D`` and ``H``.
+    num_layers : int, optional
+        Layers one above the other; each takes the output of the one below.
+    nonlinearity : {"tanh", "relu"}, optional
+        The activation.
+    bias : bool, optional
+        Whether there are ``bias_ih`` and ``bias_hh``.
+    batch_first : bool, optional
+        Whether sequences are ``(N, T, D)`` instead of ``(T, N, D)``. States are not affected.
+    bidirectional : bool, optional
+        Whether a second direction runs from the end; outputs are joined after every layer.
+    stateful : bool, optional
+        Whether a call starts from the state that the last one ended in.
+    dropout : float, optional
+        Probability that an output of a layer but the last is dropped in training.
+    variational : bool, optional
+        One dropout mask a sequence instead of one a step, on the first layer's input too.
+    recurrent_dropout, zoneout, layer_norm, activations, clip : optional
+        Not in this version.
+    dtype : {"float32", "float64"}, optional
+        Type of every array.
+    device : {"cpu"}, optional
+        Where it runs.
+    seed : int, optional
+        What initial values and masks are drawn from; a fresh one if None.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument makes no sense.
+    NotImplementedError
+        If this version lacks an option.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import rnncore as rc
+    >>> layer = rc.RNN(3, 4, nonlinearity="relu", seed=1)
+    >>> y, h = layer(np.ones((5, 2, 3), np.float32))
+    >>> y.shape, h.shape
+    ((5, 2, 4), (1, 2, 4))
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        num_layers: int = 1,
+        *,
+        nonlinearity: str = "tanh",
+        bias: bool = True,
+        batch_first: bool = False,
+        bidirectional: bool = False,
+        stateful: bool = False,
+        dropout: float = 0.0,
+        variational: bool = False,
+        recurrent_dropout: float = 0.0,
+        zoneout: float = 0.0,
+        layer_norm: bool = False,
+        activations: Sequence[Any] | None = None,
+        clip: float | None = None,
+        dtype: str = "float32",
+        device: str = "cpu",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__("rnn", arguments(locals()))

@@ -1,0 +1,83 @@
+"""Random zeros between layers while training."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rnncore.checks import Array, probability
+from rnncore.layers import options
+from rnncore.masks import draw_keep_mask
+from rnncore.nn import checks
+from rnncore.nn.module import Module
+
+
+class Dropout(Module):
+    """Set random entries to zero in training and divide the others by ``1 - p`` (inverted dropout).
+
+    Masks come from a counter-based generator keyed by the seed and the number of the call, so
+    ``rng_state`` is all that a checkpoint needs.
+
+    Parameters
+    ----------
+    p : float
+        Probability that an entry becomes zero, ``0 <= p < 1``.
+    dtype : {"float32", "float64"}
+        Type of ``x`` and ``y``.
+    seed : int, optional
+        Of the masks; drawn from the system when absent.
+
+    References
+    ----------
+    Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> drop = Dropout(0.5, seed=0)
+    >>> x = np.ones(1000, np.float32)
+    >>> sorted(set(drop.forward(x).tolist()))
+    [0.0, 2.0]
+    >>> drop(x).sum() == 1000
+    np.True_
+    """
+
+    def __init__(self, p: float = 0.5, *, dtype: str = "float32", seed: int | None = None) -> None:
+        super().__init__(dtype)
+        self.p = probability("p", p)
+        self._seed, self._calls = options.seed(seed), 0
+
+    @property
+    def rng_state(self) -> dict[str, int]:
+        """Seed and call counter that the next mask is drawn from."""
+        return {"seed": self._seed, "calls": self._calls}
+
+    @rng_state.setter
+    def rng_state(self, value: Any) -> None:
+        self._seed, self._calls = options.rng_state(value)
+
+    def __call__(self, x: Any) -> Array:
+        """Return ``x`` itself: dropout is off in inference."""
+        return checks.float_array("x", x, self.dtype)
+
+    def forward(self, x: Any) -> Array:
+        """Return ``x`` times a new mask of zeros and ``1 / (1 - p)``."""
+        array = checks.float_array("x", x, self.dtype)
+        if self.p == 0:
+            self._kept = (None, array.shape)
+            return array
+        mask = draw_keep_mask(array.shape, self.p, self.dtype, self._seed, (self._calls, 0, 0))
+        self._calls += 1
+        self._kept = (mask, array.shape)
+        return array * mask
+
+    def backward(self, dy: Any) -> Array:
+        """Return the gradient of ``x``: ``dy`` times the same mask."""
+        if self._kept is not None:
+            dy = checks.shaped("dy", dy, self.dtype, self._kept[1])
+        mask, _ = self._take_kept()
+        return np.asarray(dy) if mask is None else np.asarray(dy) * mask
+
+    def _options(self) -> str:
+        return f"{self.p}, dtype={self.dtype!r}"

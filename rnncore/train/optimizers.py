@@ -1,0 +1,238 @@
+"""Rules that turn gradients into steps: stochastic gradient descent and Adam."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from rnncore.checks import Array
+from rnncore.layers.parameters import _checked_entries as checked_entries
+from rnncore.nn import primitives
+from rnncore.train.groups import Modules, named_gradients, named_modules
+
+
+class Optimizer(ABC):
+    """Own the memory of an update rule and apply it to modules and layers.
+
+    Parameters
+    ----------
+    modules : module, layer, sequence or mapping of them
+        Whose ``params`` each ``step`` changes by their ``grads``.
+    lr : float
+        Learning rate; a plain attribute that may be set between steps.
+    weight_decay : float
+        Times the parameter, added to its gradient.
+    """
+
+    memory_names: tuple[str, ...] = ()
+
+    def __init__(self, modules: Modules, lr: float, weight_decay: float = 0.0) -> None:
+        for name, value in (("lr", lr), ("weight_decay", weight_decay)):
+            if not value >= 0:
+                raise ValueError(f"{name}: expected at least 0, got {value}")
+        self.modules = named_modules(modules)
+        self.lr = float(lr)
+        self.weight_decay = float(weight_decay)
+        self.steps = 0
+        self._source = modules
+        self._memory = {
+            f"{kind}.{name}": np.zeros_like(param)
+            for kind in self.memory_names
+            for name, param, _ in named_gradients(modules)
+        }
+
+    def step(self) -> None:
+        """Change every parameter once by its gradient."""
+        self.steps += 1
+        for name, param, grad in named_gradients(self._source):
+            memory = [self._memory[f"{kind}.{name}"] for kind in self.memory_names]
+            self._update(param, grad, memory)
+
+    @abstractmethod
+    def _update(self, param: Array, grad: Array, memory: list[Array]) -> None:
+        """Change one parameter and its memory in place."""
+
+    def zero_grad(self) -> None:
+        """Set every gradient to zero."""
+        for module in self.modules.values():
+            module.zero_grad()
+
+    def state_dict(self) -> dict[str, Array]:
+        """Return copies of the memory by name, and the number of steps."""
+        state = {name: value.copy() for name, value in self._memory.items()}
+        return {"steps": np.array([self.steps], dtype=np.int64), **state}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from what :meth:`state_dict` returned.
+
+        Raises
+        ------
+        ValueError
+            If entries are missing, unexpected or misshapen: all are named, and nothing changes.
+        """
+        expected = {**self._memory, "steps": np.zeros(1, dtype=np.float64)}
+        steps = np.asarray(state.get("steps", 0), dtype=np.float64)
+        values = checked_entries(expected, {**state, "steps": steps})
+        for name, value in self._memory.items():
+            value[...] = values[name]
+        self.steps = int(values["steps"][0])
+
+
+class SGD(Optimizer):
+    """Step against the gradient, with momentum if wanted.
+
+    Parameters
+    ----------
+    modules : module, layer, sequence or mapping of them
+        What is trained.
+    lr : float
+        Learning rate.
+    momentum : float
+        Share of the last step that is kept: ``u = momentum * u + g``, ``p -= lr * u``.
+    weight_decay : float
+        Times the parameter, added to its gradient.
+
+    Examples
+    --------
+    >>> import rnncore.nn as nn
+    >>> layer = nn.Linear(2, 1, seed=0)
+    >>> layer.params["bias"][...] = 1
+    >>> layer.grads["bias"][...] = 2
+    >>> SGD(layer, lr=0.25).step()
+    >>> float(layer.params["bias"][0])
+    0.5
+    """
+
+    def __init__(
+        self, modules: Modules, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+    ) -> None:
+        if not 0 <= momentum < 1:
+            raise ValueError(f"momentum: expected 0 <= momentum < 1, got {momentum}")
+        self.momentum = float(momentum)
+        self.memory_names = ("velocity",) if momentum else ()
+        super().__init__(modules, lr, weight_decay)
+
+    def _update(self, param: Array, grad: Array, memory: list[Array]) -> None:
+        number = param.dtype.type
+        if self.weight_decay:
+            grad = grad + number(self.weight_decay) * param
+        if memory:
+            (velocity,) = memory
+            velocity *= number(self.momentum)
+            velocity += grad
+            grad = velocity
+        param -= number(self.lr) * grad
+
+    def __repr__(self) -> str:
+        return f"SGD(lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay})"
+
+
+class Adam(Optimizer):
+    """Step by the gradient's running mean over the root of its running square.
+
+    Parameters
+    ----------
+    modules : module, layer, sequence or mapping of them
+        What is trained.
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        Decay of the running mean and of the running square.
+    eps : float
+        Added to the root.
+    weight_decay : float
+        Times the parameter, added to its gradient (as in ``torch.optim.Adam``).
+
+    References
+    ----------
+    Kingma and Ba, Adam: a method for stochastic optimization, 2015.
+
+    Examples
+    --------
+    >>> import rnncore.nn as nn
+    >>> layer = nn.Linear(2, 1, seed=0)
+    >>> layer.params["bias"][...] = 1
+    >>> layer.grads["bias"][...] = 7
+    >>> Adam(layer, lr=0.25).step()
+    >>> round(float(layer.params["bias"][0]), 6)
+    0.75
+    """
+
+    memory_names = ("m", "v")
+
+    def __init__(
+        self,
+        modules: Modules,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas: expected 0 <= beta < 1, got {betas}")
+        self.betas = (float(betas[0]), float(betas[1]))
+        self.eps = float(eps)
+        super().__init__(modules, lr, weight_decay)
+
+    def _update(self, param: Array, grad: Array, memory: list[Array]) -> None:
+        if self.weight_decay:
+            grad = grad + param.dtype.type(self.weight_decay) * param
+        self._step(param, grad, memory, decay=0.0)
+
+    def _step(self, param: Array, grad: Array, memory: list[Array], decay: float) -> None:
+        m, v = memory
+        primitives.adam_step(param, grad, m, v, self.lr, *self.betas, self.eps, decay, self.steps)
+
+    def __repr__(self) -> str:
+        return (
+            f"{type(self).__name__}(lr={self.lr}, betas={self.betas}, eps={self.eps}, "
+            f"weight_decay={self.weight_decay})"
+        )
+
+
+class AdamW(Adam):
+    """Step as Adam does, with the decay of weights apart from their gradients.
+
+    Parameters
+    ----------
+    modules : module, layer, sequence or mapping of them
+        What is trained.
+    lr : float
+        Learning rate.
+    betas : (float, float)
+        Decay of the running mean and of the running square.
+    eps : float
+        Added to the root.
+    weight_decay : float
+        Times learning rate and parameter, taken from the parameter at each step (as in
+        ``torch.optim.AdamW``).
+
+    References
+    ----------
+    Loshchilov and Hutter, Decoupled weight decay regularization, 2019.
+
+    Examples
+    --------
+    >>> import rnncore.nn as nn
+    >>> layer = nn.Linear(2, 1, seed=0)
+    >>> layer.params["bias"][...] = 1
+    >>> AdamW(layer, lr=0.25, weight_decay=0.5).step()
+    >>> float(layer.params["bias"][0])
+    0.875
+    """
+
+    def __init__(
+        self,
+        modules: Modules,
+        lr: float = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+    ) -> None:
+        super().__init__(modules, lr, betas, eps, weight_decay)
+
+    def _update(self, param: Array, grad: Array, memory: list[Array]) -> None:
+        self._step(param, grad, memory, self.weight_decay)

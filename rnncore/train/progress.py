@@ -1,0 +1,84 @@
+"""Progress on standard error: tqdm's bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Any
+
+LINE_SECONDS = 10.0
+
+
+class Progress:
+    """Show how far a loop of known length is.
+
+    On a terminal it is tqdm's bar if tqdm can be imported, and one line written over and over if
+    not; into a file or a pipe it is a plain line every ten seconds.
+
+    Parameters
+    ----------
+    total : int
+        Number of updates.
+    done : int
+        Those done before.
+    label : str
+        Written in front.
+    show : bool
+        False writes nothing.
+    """
+
+    def __init__(self, total: int, done: int = 0, label: str = "", show: bool = True) -> None:
+        self.total, self.done, self.label = total, done, label
+        self._show = show
+        self._terminal = sys.stderr.isatty()
+        self._started = self._written = time.perf_counter()
+        self._first = done
+        self._note = ""
+        self._bar = self._tqdm() if show and self._terminal else None
+
+    def _tqdm(self) -> Any:
+        try:
+            from tqdm import tqdm
+        except ImportError:
+            return None
+        return tqdm(
+            total=self.total, initial=self.done, desc=self.label, unit=" updates", file=sys.stderr
+        )
+
+    def advance(self, note: str = "") -> None:
+        """Count one more update; ``note`` is shown at the end of the line."""
+        self.done += 1
+        self._note = note
+        if self._bar is not None:
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(1)
+        elif self._show:
+            pause = 0.2 if self._terminal else LINE_SECONDS
+            if time.perf_counter() - self._written >= pause:
+                self._line()
+
+    def _line(self, last: bool = False) -> None:
+        self._written = time.perf_counter()
+        seconds = self._written - self._started
+        rate = (self.done - self._first) / seconds if seconds > 0 else 0.0
+        line = f"{self.label}: {self.done}/{self.total} {rate:.1f} updates/s {self._note}"
+        if self._terminal:
+            sys.stderr.write("\r" + line.ljust(79) + ("\n" if last else ""))
+        else:
+            sys.stderr.write(line.rstrip() + "\n")
+        sys.stderr.flush()
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif self._show and self.done > self._first:
+            self._line(last=True)

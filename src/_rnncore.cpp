@@ -1,0 +1,60 @@
+// The extension module `rnncore._rnncore`: the one shared object that owns the engine.
+
+#include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
+
+#include "rnncore/c_api.h"
+#include "rnncore/debug.h"
+#include "rnncore/threads.h"
+
+namespace py = pybind11;
+
+void bind_safetensors(py::module_& m);
+
+namespace rnncore_python {
+void bind_stack(py::module_& m);
+void bind_primitives(py::module_& m);
+}  // namespace rnncore_python
+
+namespace {
+
+const char* compiler() {
+#if defined(__clang__)
+  return "Clang " __clang_version__;
+#else
+  return "GCC " __VERSION__;
+#endif
+}
+
+void set_num_threads(int n) {
+  if (n < 1) throw py::value_error("num_threads: expected 1 or more, got " + std::to_string(n));
+  rnncore::set_num_threads(n);
+}
+
+void bind_debug(py::module_ m) {
+  m.def("live_blocks", &rnncore::debug::live_blocks);
+  m.def("fail_after", &rnncore::debug::fail_after, py::arg("n"));
+  m.def("fill_with_nan", &rnncore::debug::fill_with_nan, py::arg("on"));
+  m.def("team_threads", &rnncore::debug::team_threads);
+  m.def("clear_kept_memory", &rnncore::debug::clear_kept_memory);
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_rnncore, m, py::mod_gil_not_used()) {
+  m.doc() = "The engine: packed weights, whole sequences, threads. Use rnncore instead.";
+  rnncore_python::bind_stack(m);
+  rnncore_python::bind_primitives(m);
+  bind_safetensors(m);
+  bind_debug(m.def_submodule("_debug", "For tests."));
+  m.attr("_C_API") = py::capsule(rnncore_get_c_api(), RNNCORE_C_API_CAPSULE);
+  m.def("isa", &rnncore::isa);
+  m.def("set_isa", [](const std::string& name) { rnncore::set_isa(name.c_str()); },
+        py::arg("name"));
+  m.def("compiled_isas", &rnncore::compiled_isas);
+  m.def("supported_isas", &rnncore::supported_isas);
+  m.def("compiler", &compiler);
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("get_num_threads", &rnncore::get_num_threads);
+  m.def("default_num_threads", &rnncore::default_num_threads);
+}

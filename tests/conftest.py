@@ -1,0 +1,43 @@
+"""What all tests share: instruction sets, thread counts, and Hypothesis' profile."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import hypothesis
+import pytest
+
+import rnncore as rc
+from rnncore import _rnncore
+
+hypothesis.settings.register_profile(
+    "house", deadline=None, print_blob=True, derandomize=True, max_examples=60
+)
+hypothesis.settings.load_profile("house")
+
+ISAS = _rnncore.supported_isas()
+
+
+@pytest.fixture(params=ISAS)
+def isa(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once on every instruction set of this machine."""
+    before = _rnncore.isa()
+    _rnncore.set_isa(request.param)
+    assert _rnncore.isa() == request.param
+    yield request.param
+    _rnncore.set_isa(before)
+
+
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """Run the test with two threads, whatever the machine has."""
+    with rc.threads(2):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def settings_restored() -> Iterator[None]:
+    """Catch a test that leaves the process' thread count or instruction set changed."""
+    before = rc.get_num_threads(), _rnncore.isa()
+    yield
+    assert (rc.get_num_threads(), _rnncore.isa()) == before

@@ -1,0 +1,31 @@
+"""Every example runs and shows what it promises."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+from processes import run
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+PROMISES = {
+    "char_model.py": "loss ",
+    "sequence_classification.py": "of new waves recognised",
+    "streaming.py": "bit for bit the whole sequence at once",
+}
+
+
+def test_every_example_is_listed_here() -> None:
+    assert {path.name for path in EXAMPLES.glob("*.py")} == set(PROMISES)
+
+
+@pytest.mark.parametrize("name", PROMISES)
+def test_the_example_keeps_its_promise(name: str) -> None:
+    done = run([sys.executable, str(EXAMPLES / name)])
+    assert done.returncode == 0, done.stderr
+    assert PROMISES[name] in done.stdout
+
+
+def test_the_character_model_fits_on_a_page() -> None:
+    assert len((EXAMPLES / "char_model.py").read_text().splitlines()) < 60

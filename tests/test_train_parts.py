@@ -1,0 +1,205 @@
+"""Optimisers, clipping, schedules, batches and gradient flow."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import rnncore as rc
+from rnncore import nn, train
+
+
+def filled(seed: int, dtype: str = "float64") -> nn.Linear:
+    layer = nn.Linear(4, 3, dtype=dtype, seed=0)
+    draw = np.random.default_rng(seed)
+    for grad in layer.grads.values():
+        grad[...] = draw.standard_normal(grad.shape)
+    return layer
+
+
+@pytest.mark.parametrize(
+    ("name", "ours", "theirs"),
+    [
+        ("SGD", {}, {}),
+        ("SGD", {"momentum": 0.9, "weight_decay": 0.1}, {"momentum": 0.9, "weight_decay": 0.1}),
+        ("Adam", {}, {}),
+        ("Adam", {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}, {}),
+        ("AdamW", {}, {}),
+        ("AdamW", {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}, {}),
+    ],
+)
+def test_optimisers_are_pytorchs(name: str, ours: dict, theirs: dict) -> None:
+    torch = pytest.importorskip("torch")
+    layer = nn.Linear(4, 3, dtype="float64", seed=0)
+    tensors = {key: torch.tensor(value) for key, value in layer.params.items()}
+    optimizer = getattr(train, name)(layer, lr=0.1, **ours)
+    twin = getattr(torch.optim, name)(tensors.values(), lr=0.1, **(theirs or ours))
+    for seed in range(5):
+        draw = np.random.default_rng(seed)
+        for key, grad in layer.grads.items():
+            grad[...] = draw.standard_normal(grad.shape)
+            tensors[key].grad = torch.tensor(grad)
+        optimizer.step()
+        twin.step()
+    for key, value in layer.params.items():
+        np.testing.assert_allclose(value, tensors[key].numpy(), rtol=1e-12)
+
+
+@pytest.mark.parametrize("make", [
+    lambda m: train.Adam(m, 0.1), lambda m: train.SGD(m, 0.1, momentum=0.9)
+])  # fmt: skip
+def test_an_optimiser_goes_on_from_its_state(make: object) -> None:
+    one = filled(0)
+    first = make(one)
+    first.step()
+    other = filled(0)
+    other.load_state_dict(one.state_dict())
+    second = make(other)
+    second.load_state_dict(first.state_dict())
+    first.step()
+    second.step()
+    assert second.steps == 2
+    for name, value in one.params.items():
+        np.testing.assert_array_equal(other.params[name], value)
+    with pytest.raises(ValueError, match="missing"):
+        first.load_state_dict({"steps": np.ones(1, np.int64)})
+
+
+def test_optimisers_take_layers_and_modules_in_any_collection() -> None:
+    gru, linear = rc.GRU(2, 3, seed=0), nn.Linear(3, 2, seed=0)
+    for modules in ([gru, linear], {"gru": gru, "linear": linear}):
+        linear.grads["bias"][...] = 1
+        before = linear.params["bias"].copy()
+        train.SGD(modules, lr=0.5).step()
+        np.testing.assert_array_equal(linear.params["bias"], before - np.float32(0.5))
+    assert "m.gru.weight_ih_l0" in train.Adam({"gru": gru}).state_dict()
+    with pytest.raises(TypeError, match="expected a module or layer"):
+        train.Adam([gru, np.zeros(3)])
+
+
+@pytest.mark.parametrize("wrong", [{"lr": -1}, {"lr": float("nan")}, {"betas": (0.9, 1.0)}])
+def test_optimisers_refuse_senseless_numbers(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        train.Adam(nn.Linear(2, 2, seed=0), **wrong)
+
+
+def test_clip_grad_norm_scales_all_together() -> None:
+    layer = filled(1)
+    before = {name: value.copy() for name, value in layer.grads.items()}
+    norm = np.sqrt(sum((value**2).sum() for value in before.values()))
+    assert train.clip_grad_norm(layer, 2 * norm) == pytest.approx(norm)
+    np.testing.assert_array_equal(layer.grads["weight"], before["weight"])
+    assert train.clip_grad_norm([layer], norm / 4) == pytest.approx(norm)
+    for name, value in layer.grads.items():
+        np.testing.assert_allclose(value, before[name] / 4)
+    with pytest.raises(ValueError, match="max_norm"):
+        train.clip_grad_norm(layer, 0.0)
+
+
+def test_clip_grad_norm_leaves_what_is_not_finite() -> None:
+    layer = filled(1)
+    layer.grads["bias"][0] = np.inf
+    before = layer.grads["weight"].copy()
+    assert train.clip_grad_norm(layer, 1.0) == np.inf
+    np.testing.assert_array_equal(layer.grads["weight"], before)
+
+
+def test_clip_grad_value_clamps() -> None:
+    layer = filled(1)
+    before = layer.grads["weight"].copy()
+    train.clip_grad_value(layer, 0.3)
+    np.testing.assert_array_equal(layer.grads["weight"], before.clip(-0.3, 0.3))
+    assert np.abs(before).max() > 0.3
+
+
+def test_the_schedule_rises_and_falls() -> None:
+    rate = train.WarmupCosine(peak=2.0, updates=100, warmup=4, final=0.5)
+    assert [rate(u) for u in range(4)] == [0.5, 1.0, 1.5, 2.0]
+    values = [rate(u) for u in range(4, 101)]
+    assert values == sorted(values, reverse=True)
+    assert rate(52) == pytest.approx(1.25)
+    assert rate(100) == rate(1000) == 0.5
+
+
+def test_text_batches_walk_along_every_track() -> None:
+    batches = train.TextBatches(np.arange(1001, dtype=np.uint16), batch=4, steps=7, seed=5)
+    for epoch in range(3):
+        walk = [next(batches) for _ in range(batches.per_epoch)]
+        assert [batch.first for batch in walk] == [True] + [False] * (len(walk) - 1)
+        inputs = np.concatenate([batch.inputs for batch in walk])
+        targets = np.concatenate([batch.targets for batch in walk])
+        assert inputs.shape == (7 * batches.per_epoch, 4)
+        np.testing.assert_array_equal(targets, inputs + 1)
+        np.testing.assert_array_equal(np.diff(inputs, axis=0), 1)
+        assert ((inputs[0] - 250 * np.arange(4)) == inputs[0, 0]).all()
+        assert 0 <= inputs[0, 0] < 7
+        assert inputs[-1, -1] >= 1000 - 14, epoch
+
+
+def test_text_batches_start_epochs_at_offsets_of_their_own() -> None:
+    batches = train.TextBatches(np.arange(500), batch=2, steps=10, seed=0)
+    starts = {int(batches[epoch * batches.per_epoch].inputs[0, 0]) for epoch in range(20)}
+    assert len(starts) > 3
+
+
+def test_text_batches_go_on_from_a_position() -> None:
+    one = train.TextBatches(np.arange(500), batch=2, steps=10, seed=3)
+    expected = [next(one) for _ in range(60)]
+    other = train.TextBatches(np.arange(500), batch=2, steps=10, seed=3)
+    other.position = 37
+    for batch, wanted in zip(other, expected[37:], strict=False):
+        np.testing.assert_array_equal(batch.inputs, wanted.inputs)
+        assert batch.first == wanted.first
+
+
+def test_text_batches_of_the_shortest_text() -> None:
+    batches = train.TextBatches(np.arange(7), batch=2, steps=3)
+    for _ in range(3):
+        batch = next(batches)
+        np.testing.assert_array_equal(batch.inputs, [[0, 3], [1, 4], [2, 5]])
+    with pytest.raises(ValueError, match=r"indices: expected at least 7 .* got 6"):
+        train.TextBatches(np.arange(6), batch=2, steps=3)
+    with pytest.raises(TypeError, match="indices: expected integers"):
+        train.TextBatches(np.zeros(30), batch=2, steps=3)
+
+
+@pytest.mark.parametrize("make", [rc.RNN, rc.GRU, rc.LSTM])
+@pytest.mark.parametrize("batch_first", [False, True])
+def test_gradient_flow_is_the_derivative_by_the_state(make: type, batch_first: bool) -> None:
+    layer = make(3, 4, 2, batch_first=batch_first, dtype="float64", seed=0)
+    draw = np.random.default_rng(0)
+    x, dy = draw.standard_normal((6, 1, 3)), np.zeros((6, 1, 4))
+    dy[-1] = draw.standard_normal((1, 4))
+    given = (x.swapaxes(0, 1), dy.swapaxes(0, 1)) if batch_first else (x, dy)
+    before = {name: value.copy() for name, value in layer.grads.items()}
+    flow = train.gradient_flow(layer, *given)
+    for name, value in layer.grads.items():
+        np.testing.assert_array_equal(value, before[name])
+
+    plain = make(3, 4, 2, dtype="float64", seed=0)
+    state = None
+    for t in range(1, 6):
+        _, state = plain(x[t - 1 : t], state)
+        plain.forward(x[t:], state)
+        _, dstate = plain.backward(dy[t:])
+        for name, part in zip("hc", dstate if make is rc.LSTM else (dstate,), strict=False):
+            expected = np.sqrt((part[:, 0] ** 2).sum(axis=1))
+            np.testing.assert_allclose(flow[name][t], expected, rtol=1e-12)
+    assert flow["h"].shape == (6, 2)
+
+
+def test_gradient_flow_leaves_a_stateful_layer_with_dropout_as_it_was() -> None:
+    layer = rc.LSTM(3, 4, 2, dropout=0.5, stateful=True, seed=0)
+    x = np.ones((5, 2, 3), np.float32)
+    layer.forward(x)
+    state, rng = layer.state, layer.rng_state
+    train.gradient_flow(layer, x, np.ones((5, 2, 4), np.float32))
+    assert layer.rng_state == rng
+    for ours, before in zip(layer.state, state, strict=True):
+        np.testing.assert_array_equal(ours, before)
+
+
+def test_gradient_flow_refuses_two_directions() -> None:
+    layer = rc.GRU(3, 4, bidirectional=True, seed=0)
+    with pytest.raises(ValueError, match="one direction"):
+        train.gradient_flow(layer, np.ones((2, 1, 3), np.float32), np.ones((2, 1, 8), np.float32))
