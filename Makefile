@@ -9,7 +9,7 @@ APT_LINE := sudo apt install build-essential python3-dev python3-venv
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-INSTALL := $(PIP) install --quiet --no-build-isolation --editable
+INSTALL := PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --editable
 SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.inl csrc/include/rnncore/*.h src/*)
 ARGS ?=
 
@@ -60,6 +60,7 @@ $(VENV)/.ready:
 	  c = os.environ.get("CXX") or s.get_config_var("CXX") or "c++"; \
 	  sys.exit(shutil.which(c.split()[0]) is None)' || { \
 	  echo "A C++ compiler is missing. Install it with:  $(APT_LINE)"; exit 1; }
+	@echo "Setting up $(VENV) and building: a minute or two, once."
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet --upgrade pip
 	@touch $@

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 _Array = NDArray[Any]
 _debug: ModuleType
+_limits: ModuleType
 
 class Spec:
     def __init__(

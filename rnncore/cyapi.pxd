@@ -23,13 +23,15 @@ cdef extern from "rnncore/c_api.h" nogil:
         int (*get_num_threads)() noexcept nogil
         void (*set_num_threads)(int n) noexcept nogil
         void (*packed_sizes)(const void* packed, rnncore_sizes* sizes) noexcept nogil
-        rnncore_stream* (*stream_create)(const void* packed, int64_t batch, int num_threads) noexcept nogil
+        rnncore_stream* (*stream_create)(const void* packed, int64_t batch,
+                                         int num_threads) noexcept nogil
         void (*stream_destroy)(rnncore_stream* stream) noexcept nogil
         int (*stream_step)(rnncore_stream* stream, const void* x, int64_t x_row_stride, void* y,
                            int64_t y_row_stride) noexcept nogil
         void (*stream_reset)(rnncore_stream* stream, const unsigned char* rows) noexcept nogil
         void (*stream_get_state)(const rnncore_stream* stream, void* h, void* c) noexcept nogil
-        void (*stream_set_state)(rnncore_stream* stream, const void* h, const void* c) noexcept nogil
+        void (*stream_set_state)(rnncore_stream* stream, const void* h,
+                                 const void* c) noexcept nogil
 
 
 cdef inline const rnncore_c_api* import_rnncore() except NULL:

@@ -3,8 +3,10 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include "gil.h"
 #include "rnncore/c_api.h"
 #include "rnncore/debug.h"
+#include "rnncore/limits.h"
 #include "rnncore/threads.h"
 
 namespace py = pybind11;
@@ -39,18 +41,28 @@ void bind_debug(py::module_ m) {
   m.def("clear_kept_memory", &rnncore::debug::clear_kept_memory);
 }
 
+void bind_limits(py::module_ m) {
+  const auto without_gil = py::call_guard<py::gil_scoped_release>();
+  m.def("fma_rate", &rnncore::measure_fma_rate, py::arg("num_threads"), py::arg("seconds"),
+        without_gil);
+  m.def("read_rate", &rnncore::measure_read_rate, py::arg("bytes"), py::arg("num_threads"),
+        py::arg("seconds"), without_gil);
+}
+
 }  // namespace
 
 PYBIND11_MODULE(_rnncore, m, py::mod_gil_not_used()) {
   m.doc() = "The engine: packed weights, whole sequences, threads. Use rnncore instead.";
+  rnncore_python::remember_main_thread();
   rnncore_python::bind_stack(m);
   rnncore_python::bind_primitives(m);
   bind_safetensors(m);
   bind_debug(m.def_submodule("_debug", "For tests."));
   m.attr("_C_API") = py::capsule(rnncore_get_c_api(), RNNCORE_C_API_CAPSULE);
+  bind_limits(m.def_submodule("_limits", "The machine's own limits, measured."));
   m.def("isa", &rnncore::isa);
-  m.def("set_isa", [](const std::string& name) { rnncore::set_isa(name.c_str()); },
-        py::arg("name"));
+  m.def(
+      "set_isa", [](const std::string& name) { rnncore::set_isa(name.c_str()); }, py::arg("name"));
   m.def("compiled_isas", &rnncore::compiled_isas);
   m.def("supported_isas", &rnncore::supported_isas);
   m.def("compiler", &compiler);

@@ -20,7 +20,7 @@ from rnncore.cyapi cimport (
 
 import numpy as np
 
-from rnncore import _rnncore
+from rnncore import _rnncore  # noqa: F401  holds the capsule that is imported below
 
 
 cdef extern from *:

@@ -1,5 +1,5 @@
-// NumPy arrays as the core's addresses, checked: a wrong shape must not reach a kernel even when the
-// Python layer above has a mistake.
+// NumPy arrays as the core's addresses, checked: a wrong shape must not reach a kernel even when
+// the Python layer above has a mistake.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -88,12 +88,6 @@ inline rnncore::MutableSequence sequence(const char* name, py::handle object, in
 
 inline rnncore::Sequence as_const(const rnncore::MutableSequence& s) {
   return {s.data, s.time_stride, s.row_stride};
-}
-
-// Asked by the core every 50 ms: have Python run its signal handlers; true when one raised.
-inline bool signals_pending(void*) {
-  py::gil_scoped_acquire acquire;
-  return PyErr_CheckSignals() != 0;
 }
 
 }  // namespace rnncore_python

@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "arrays.h"
+#include "gil.h"
 #include "rnncore/primitives.h"
 #include "rnncore/stack.h"
 
@@ -56,7 +57,7 @@ void linear_forward(const py::array& x, const py::array& weight, py::handle bias
     auto l = make_linear<T>(x, weight, num_threads);
     l.bias = take<T>("bias", bias, {l.outputs}, false);
     T* to = take<T>("out", out, {l.rows, l.outputs}, true);
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     rnncore::linear_forward(l, to);
   });
 }
@@ -72,7 +73,7 @@ void linear_backward(const py::array& x, const py::array& weight, py::handle dou
     T* to_x = take<T>("dx", dx, {l.rows, l.inputs}, true);
     T* to_weight = take<T>("dweight", dweight, {l.outputs, l.inputs}, true);
     T* to_bias = take<T>("dbias", dbias, {l.outputs}, true);
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     rnncore::linear_backward(l, from, to_x, to_weight, to_bias);
   });
 }
@@ -82,8 +83,8 @@ const int64_t* take_indices(const char* name, py::handle object, int64_t count, 
       static_cast<const int64_t*>(contiguous(name, object, 'i', 8, {count}, false));
   const auto largest = std::max_element(indices, indices + count);
   if (count && *largest >= below) {
-    throw py::value_error(std::string(name) + ": expected values below " +
-                          std::to_string(below) + ", got " + std::to_string(*largest));
+    throw py::value_error(std::string(name) + ": expected values below " + std::to_string(below) +
+                          ", got " + std::to_string(*largest));
   }
   return indices;
 }
@@ -98,7 +99,7 @@ double softmax_cross_entropy(const py::array& logits, py::handle targets, py::ha
     using T = decltype(zero);
     const T* from = take<T>("logits", logits, {rows, classes}, false);
     T* to = take<T>("dlogits", dlogits, {rows, classes}, true);
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     loss = rnncore::softmax_cross_entropy(from, at, rows, classes, to, num_threads);
   });
   return loss;
@@ -115,7 +116,7 @@ void embedding_backward(const py::array& indices, py::handle dout, const py::arr
     using T = decltype(zero);
     const T* from = take<T>("dout", dout, {count, size}, false);
     T* to = take<T>("dweight", dweight, {rows, size}, true);
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     rnncore::embedding_backward(at, from, count, size, to);
   });
 }
@@ -132,7 +133,7 @@ void adam_step(const py::array& param, py::handle grad, py::handle m, py::handle
     T* first = take<T>("m", m, shape, true);
     T* second = take<T>("v", v, shape, true);
     const int64_t count = param.size();
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     rnncore::adam_step(to, from, first, second, count, rule, num_threads);
   });
 }
@@ -153,7 +154,7 @@ void activation(const std::string& name, const py::array& x, py::handle out,
     const T* from = take<T>("x", x, shape, false);
     T* to = take<T>("out", out, shape, true);
     const int64_t count = x.size();
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     rnncore::apply(function, isa ? isa->c_str() : nullptr, from, to, count);
   });
 }
@@ -170,8 +171,8 @@ void bind_primitives(py::module_& m) {
   m.def("embedding_backward", &embedding_backward, py::arg("indices"), py::arg("dout"),
         py::arg("dweight"));
   m.def("adam_step", &adam_step, py::arg("param"), py::arg("grad"), py::arg("m"), py::arg("v"),
-        py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"),
-        py::arg("weight_decay"), py::arg("step"), py::arg("num_threads") = 1);
+        py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"),
+        py::arg("step"), py::arg("num_threads") = 1);
   m.def("activation", &activation, py::arg("name"), py::arg("x"), py::arg("out"),
         py::arg("isa") = py::none());
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "gil.h"
 #include "rnncore/safetensors.h"
 
 namespace py = pybind11;
@@ -75,7 +76,7 @@ void write_file(const std::string& path, const py::dict& tensors, const py::dict
   }
   rnncore::Metadata words;
   for (const auto& [key, value] : metadata) words[utf8(key)] = utf8(value);
-  const py::gil_scoped_release released;
+  const rnncore_python::ReleasedGil released;
   rnncore::write_safetensors(checked(path), std::move(data), std::move(words));
 }
 
@@ -89,7 +90,7 @@ py::tuple read_file(const std::string& path) {
     tensors[py::str(info.name)] = array;
   }
   {
-    const py::gil_scoped_release released;
+    const rnncore_python::ReleasedGil released;
     reader.read(destinations);
   }
   return py::make_tuple(tensors, py::cast(reader.metadata()));

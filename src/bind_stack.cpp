@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "arrays.h"
+#include "gil.h"
 #include "rnncore/stack.h"
 #include "rnncore/threads.h"
 
@@ -98,7 +99,7 @@ struct Packed {
   Packed(const StackSpec& s, const py::sequence& params, int num_threads) : spec(s) {
     for (const py::handle item : params) arrays.append(item);
     auto weights = layer_arrays<const void*>(spec, arrays, "params", false);
-    py::gil_scoped_release release;
+    const ReleasedGil released;
     stack = std::make_unique<rnncore::PackedStack>(spec, std::move(weights), num_threads);
   }
 };
@@ -119,8 +120,8 @@ std::vector<rnncore::Sequence> mask_sequences(const StackSpec& s, py::handle mas
   }
   for (int64_t layer = 0; layer < s.num_layers; ++layer) {
     const py::object item = list[static_cast<size_t>(layer)];
-    all.push_back(as_const(sequence("masks", item, s.item_size(),
-                                    {steps, batch, s.layer_inputs(layer)}, false)));
+    all.push_back(as_const(
+        sequence("masks", item, s.item_size(), {steps, batch, s.layer_inputs(layer)}, false)));
   }
   return all;
 }
@@ -131,9 +132,8 @@ std::pair<int64_t, int64_t> extent_of(const StackSpec& s, const py::array& x) {
   return {x.shape(0), x.shape(1)};
 }
 
-rnncore::ForwardCall make_call(const StackSpec& s, const py::array& x, py::handle h0,
-                               py::handle c0, py::handle masks, py::handle y, bool y_writable,
-                               int num_threads) {
+rnncore::ForwardCall make_call(const StackSpec& s, const py::array& x, py::handle h0, py::handle c0,
+                               py::handle masks, py::handle y, bool y_writable, int num_threads) {
   const auto [steps, batch] = extent_of(s, x);
   const int64_t item = s.item_size(), layers = s.num_layers * s.num_directions;
   rnncore::ForwardCall call;
@@ -147,7 +147,7 @@ rnncore::ForwardCall make_call(const StackSpec& s, const py::array& x, py::handl
   call.masks = mask_sequences(s, masks, steps, batch);
   call.y = sequence("y", y, item, {steps, batch, s.num_directions * s.outputs()}, y_writable);
   call.num_threads = num_threads;
-  call.interrupt.requested = signals_pending;
+  call.interrupt = python_interrupt();
   return call;
 }
 
@@ -155,7 +155,7 @@ rnncore::ForwardCall make_call(const StackSpec& s, const py::array& x, py::handl
 template <class Work>
 void released(const Work& work) {
   try {
-    py::gil_scoped_release release;
+    const ReleasedGil without;
     work();
   } catch (const rnncore::Interrupted&) {
     throw py::error_already_set();
@@ -163,15 +163,15 @@ void released(const Work& work) {
 }
 
 py::object forward(const Packed& packed, const py::array& x, py::handle h0, py::handle c0,
-                   py::handle lengths, py::handle y, py::handle hn, py::handle cn,
-                   py::handle masks, bool keep, int num_threads) {
+                   py::handle lengths, py::handle y, py::handle hn, py::handle cn, py::handle masks,
+                   bool keep, int num_threads) {
   const StackSpec& s = packed.spec;
   rnncore::ForwardCall call = make_call(s, x, h0, c0, masks, y, true, num_threads);
   const int64_t item = s.item_size(), layers = s.num_layers * s.num_directions;
   auto tape = keep ? std::make_unique<PyTape>() : nullptr;
   if (!lengths.is_none()) {
-    call.lengths = static_cast<const int64_t*>(
-        contiguous("lengths", lengths, 'i', 8, {call.batch}, false));
+    call.lengths =
+        static_cast<const int64_t*>(contiguous("lengths", lengths, 'i', 8, {call.batch}, false));
     for (int64_t i = 0; i < call.batch; ++i) {
       if (call.lengths[i] >= 0 && call.lengths[i] <= call.steps) continue;
       throw py::value_error("lengths: expected 0 to " + std::to_string(call.steps));
@@ -202,7 +202,8 @@ void backward(const Packed& packed, PyTape& tape, const py::array& x, py::handle
   }
   const std::vector<int64_t> h_shape = {layers, batch, s.outputs()};
   const std::vector<int64_t> c_shape = {layers, batch, s.hidden_size};
-  call.dy = as_const(sequence("dy", dy, item, {steps, batch, s.num_directions * s.outputs()}, false));
+  call.dy =
+      as_const(sequence("dy", dy, item, {steps, batch, s.num_directions * s.outputs()}, false));
   call.dhn = contiguous("dhn", dhn, 'f', item, h_shape, false);
   call.dx = sequence("dx", dx, item, {steps, batch, s.input_size}, true);
   call.dh0 = contiguous("dh0", dh0, 'f', item, h_shape, true);

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from cases import CELLS, Case, Problem, Results, assert_same_bits, draw
 from engine import build, infer, parts, state_of, train
+from processes import output_of
 
 import rnncore as rc
 from rnncore import _rnncore
@@ -60,12 +61,14 @@ def test_bits_do_not_depend_on_the_number_of_threads(cell, kind, size, dtype) ->
             assert_same_bits(infer(case, problem, layer), inferred)
 
 
-def test_the_large_sizes_really_run_on_several_threads() -> None:
-    case = case_of("lstm", "tanh", "wide", T=40)
-    problem = draw(case)
-    with rc.threads(3):
-        train(case, problem)
-        assert _rnncore._debug.team_threads() >= 2
+@pytest.mark.parametrize("size", [size for size in SIZES if size != "small"])
+def test_all_but_the_small_size_really_run_on_several_threads(size: str) -> None:
+    started = output_of(f"""
+        from test_bits import case_of
+        train(case_of("gru", "tanh", {size!r}), 3)
+        print(_rnncore._debug.team_threads())
+    """)
+    assert started == "2"
 
 
 @pytest.mark.parametrize(("cell", "kind", "size"), ALL)

@@ -96,6 +96,14 @@ def test_clip_grad_norm_scales_all_together() -> None:
         train.clip_grad_norm(layer, 0.0)
 
 
+def test_clip_grad_norm_measures_large_gradients_whole() -> None:
+    layer = nn.Linear(200, 300, seed=0)
+    for grad in layer.grads.values():
+        grad[...] = np.random.default_rng(0).standard_normal(grad.shape)
+    expected = np.sqrt(sum((grad.astype(np.float64) ** 2).sum() for grad in layer.grads.values()))
+    assert train.clip_grad_norm(layer, np.inf) == pytest.approx(expected, rel=1e-12)
+
+
 def test_clip_grad_norm_leaves_what_is_not_finite() -> None:
     layer = filled(1)
     layer.grads["bias"][0] = np.inf

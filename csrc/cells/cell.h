@@ -9,9 +9,9 @@
 //   kGates           how many of them each of the two matrix products contributes to
 //   kInputSlot       first of the kGates slots that W x (and the input's bias) goes to
 //   kRecurrentSlot   first of the kGates slots that U h goes to
-//   kInputOrder      for each of W's slots, which gate of the parameters it is; kRecurrentOrder: U's
-//   kCarriesC        whether a second state c goes from step to step
-//   kReadsH          whether the equations read h[t-1] beside the product U h[t-1]
+//   kInputOrder      for each of W's slots, which gate of the parameters it is; kRecurrentOrder:
+//   U's kCarriesC        whether a second state c goes from step to step kReadsH          whether
+//   the equations read h[t-1] beside the product U h[t-1]
 // Where the two slot ranges are the same, the products and both biases share one sum.
 #pragma once
 

@@ -1,9 +1,11 @@
-// The GRU cell with the reset gate after the product (Cho et al. 2014, as cuDNN and PyTorch have it).
+// The GRU cell with the reset gate after the product (Cho et al. 2014, as cuDNN and PyTorch have
+// it).
 //
 //   r = sigmoid(a_r)   z = sigmoid(a_z)   n = tanh(a_n + r u_n)   h' = (1 - z) n + z h
 //
-// where a = W x + b_ih (r and z: + U h + b_hh) and u_n = U_n h + b_hn is a sum of its own. The slots
-// hold n r z u_n, then da_n da_r da_z and da_n r: W's gradients use the first three, U's the last.
+// where a = W x + b_ih (r and z: + U h + b_hh) and u_n = U_n h + b_hn is a sum of its own. The
+// slots hold n r z u_n, then da_n da_r da_z and da_n r: W's gradients use the first three, U's the
+// last.
 #pragma once
 
 #include "cells/cell.h"

@@ -50,8 +50,8 @@ void BackwardRun<T>::fit(int threads) {
   if (!scratch_.empty() && threads >= threads_) return;
   plan_ = make_plan(work_of(packed_, sequences_), threads);
   // Products over all steps split evenly whatever the recurrence does, where they are worth it.
-  const int64_t products = sequences_.live() * spec_.hidden_size * spec_.gates() *
-                           (spec_.outputs() + spec_.input_size);
+  const int64_t products =
+      sequences_.live() * spec_.hidden_size * spec_.gates() * (spec_.outputs() + spec_.input_size);
   threads_ = products > 2'000'000 ? std::max(threads, plan_.members()) : plan_.members();
   scratch_.clear();
   scratch_.resize(static_cast<size_t>(threads_));
@@ -59,6 +59,11 @@ void BackwardRun<T>::fit(int threads) {
     scratch.a = Buffer::of<const T*>(kRowsAtOnce);
     scratch.c = Buffer::of<T*>(kRowsAtOnce);
     scratch.outer = Buffer::of<T>(kOuterScratch);
+    if (spec_.num_directions == 2) {
+      const int64_t widest =
+          std::max(spec_.input_size, spec_.num_layers > 1 ? spec_.layer_inputs(1) : 0);
+      scratch.second = Buffer::of<T>(dx_rows_at_once() * widest);
+    }
   }
   unit_barriers_ = std::vector<Barrier>(static_cast<size_t>(plan_.rows * plan_.directions));
   for (Barrier& barrier : unit_barriers_) barrier.reset(plan_.units);
@@ -106,8 +111,7 @@ void BackwardRun<T>::locate() {
       const bool back = k == 1;
       if (tape_.masked[l] || layer) {
         const Buffer& from = tape_.masked[l] ? tape_.masked[l] : tape_.outputs[l - 1];
-        d.x.step =
-            seq.locate<const T>(from.as<T>(), batch * inputs, inputs, back, true, d.x.first);
+        d.x.step = seq.locate<const T>(from.as<T>(), batch * inputs, inputs, back, true, d.x.first);
       } else {
         d.x.step = seq.locate(static_cast<const T*>(f.x.data), f.x.time_stride, f.x.row_stride,
                               back, false, d.x.first);

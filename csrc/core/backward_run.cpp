@@ -58,8 +58,7 @@ void BackwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t k) {
   const Member member = member_of(plan_, index);
   Direction& d = direction(layer, k);
   const LayerTape& tape = tape_of(layer, k);
-  const LayerPanels& panels =
-      packed_.panels[static_cast<size_t>(layer * spec_.num_directions + k)];
+  const LayerPanels& panels = packed_.panels[static_cast<size_t>(layer * spec_.num_directions + k)];
   const int64_t barrier = member.row * plan_.directions + member.direction;
   StepGate gate = {&run, &unit_barriers_[static_cast<size_t>(barrier)], index == 0};
   BackwardLoop<T> loop;
@@ -107,9 +106,9 @@ MutableSequence BackwardRun<T>::dx_of(int64_t layer) const {
 template <class T>
 bool BackwardRun<T>::make_dx(Run& run, int index, int64_t layer) {
   const Range mine = part_of(sequences_.live(), index, threads_);
-  for (int64_t begin = mine.begin; begin < mine.end; begin += kRowsAtOnce) {
-    const Range rows = {begin, std::min(begin + kRowsAtOnce, mine.end)};
-    for (int64_t k = 0; k < spec_.num_directions; ++k) dx_rows(index, layer, k, rows, k > 0);
+  for (int64_t begin = mine.begin; begin < mine.end; begin += dx_rows_at_once()) {
+    const Range rows = {begin, std::min(begin + dx_rows_at_once(), mine.end)};
+    for (int64_t k = 0; k < spec_.num_directions; ++k) dx_rows(index, layer, k, rows);
     mask_dx(layer, rows);
     if (index == 0) run.poll();
     if (!run.live()) return false;
@@ -117,22 +116,28 @@ bool BackwardRun<T>::make_dx(Run& run, int index, int64_t layer) {
   return true;
 }
 
-// dx (+)= da W for some time steps and rows, counted as the forward direction packs them.
+// da W for some time steps and rows, counted as the forward direction packs them, which writes dx;
+// the reversed direction's product is finished before it is added.
 template <class T>
-void BackwardRun<T>::dx_rows(int index, int64_t layer, int64_t k, Range rows, bool accumulate) {
+void BackwardRun<T>::dx_rows(int index, int64_t layer, int64_t k, Range rows) {
   const Sequences& seq = sequences_;
   const Scratch& scratch = scratch_[static_cast<size_t>(index)];
   const CellShape& shape = packed_.shape;
   const MutableSequence dx = dx_of(layer);
   const T** a = scratch.a.template as<const T*>();
   T** c = scratch.c.template as<T*>();
+  T* second = scratch.second.template as<T>();
+  const int64_t inputs = spec_.layer_inputs(layer);
+  const auto dx_row = [&](const PackedRow& at) {
+    const int64_t row = layer ? at.r : seq.order()[at.r];
+    return static_cast<T*>(dx.data) + at.s * dx.time_stride + row * dx.row_stride;
+  };
   PackedRow at(seq, rows.begin);
   for (int64_t i = 0; i < rows.end - rows.begin; ++i, at.next()) {
     const int64_t s = k ? seq.length()[at.r] - 1 - at.s : at.s;
-    const int64_t row = layer ? at.r : seq.order()[at.r];
     a[i] = direction(layer, k).slots + (seq.offsets()[s] + at.r) * tape_.slots_stride +
            shape.input_slot * kGroup;
-    c[i] = static_cast<T*>(dx.data) + at.s * dx.time_stride + row * dx.row_stride;
+    c[i] = k ? second + i * inputs : dx_row(at);
   }
   const int64_t groups = padded(spec_.hidden_size) / kGroup;
   const bool all_slots = shape.gates == shape.slots;
@@ -145,10 +150,12 @@ void BackwardRun<T>::dx_rows(int index, int64_t layer, int64_t k, Range rows, bo
   product.segment_stride = shape.slots * kGroup;
   const size_t which = static_cast<size_t>(layer * spec_.num_directions + k);
   product.panels = static_cast<const T*>(packed_.panels[which].input_columns);
-  product.columns = spec_.layer_inputs(layer);
-  product.group_end = padded(product.columns) / kGroup;
-  product.accumulate = accumulate;
+  product.columns = inputs;
+  product.group_end = padded(inputs) / kGroup;
   kernels_.rows_product(product);
+  if (k == 0) return;
+  PackedRow to(seq, rows.begin);
+  for (int64_t i = 0; i < product.rows; ++i, to.next()) kernels_.add(dx_row(to), c[i], inputs);
 }
 
 template <class T>
@@ -162,8 +169,8 @@ void BackwardRun<T>::mask_dx(int64_t layer, Range rows) {
     const int64_t caller_row = sequences_.order()[at.r];
     T* to = static_cast<T*>(dx.data) + at.s * dx.time_stride +
             (layer ? at.r : caller_row) * dx.row_stride;
-    const T* m = static_cast<const T*>(mask.data) + at.s * mask.time_stride +
-                 caller_row * mask.row_stride;
+    const T* m =
+        static_cast<const T*>(mask.data) + at.s * mask.time_stride + caller_row * mask.row_stride;
     kernels_.multiply(to, to, m, spec_.layer_inputs(layer));
   }
 }
@@ -174,14 +181,13 @@ bool BackwardRun<T>::make_weights(Run& run, int index, int64_t layer, int64_t k)
   const LayerTape& tape = tape_of(layer, k);
   const int64_t height = spec_.gates() * spec_.hidden_size, inputs = spec_.layer_inputs(layer);
   T* to = d.weights.template as<T>();
-  const Weight input = {d.slots, tape_.slots_stride, input_columns_.as<int64_t>(),
-                        height,  inputs,             to,
-                        Factor::input};
+  const Weight input = {d.slots, tape_.slots_stride, input_columns_.as<int64_t>(), height, inputs,
+                        to,      Factor::input};
   if (!make_weight(run, index, d, input, tape)) return false;
   to += height * inputs;
-  const Weight recurrent = {d.slots, tape_.slots_stride, recurrent_columns_.as<int64_t>(),
-                            height,  spec_.outputs(),    to,
-                            Factor::state_before};
+  const Weight recurrent = {
+      d.slots, tape_.slots_stride,  recurrent_columns_.as<int64_t>(), height, spec_.outputs(),
+      to,      Factor::state_before};
   if (!make_weight(run, index, d, recurrent, tape)) return false;
   to += height * spec_.outputs();
   if (spec_.bias) {
@@ -231,8 +237,8 @@ bool BackwardRun<T>::make_weight(Run& run, int index, const Direction& d, const 
             b[i] = x.at(at.s, at.r);
             break;
           case Factor::state_before:
-            b[i] = at.s ? y.at(at.s - 1, at.r)
-                        : d.h_initial.template as<T>() + at.r * state_stride_;
+            b[i] =
+                at.s ? y.at(at.s - 1, at.r) : d.h_initial.template as<T>() + at.r * state_stride_;
             break;
           case Factor::hidden:
             b[i] = tape.hidden.template as<T>() + (begin + i) * padded(spec_.hidden_size);
@@ -283,8 +289,7 @@ void BackwardRun<T>::add_job(void* self, Run&, int index) {
     const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
     const auto add = [&](void* array, int64_t count) {
       const Range mine = part_of(count, index, b.threads_);
-      b.kernels_.add(static_cast<T*>(array) + mine.begin, from + mine.begin,
-                     mine.end - mine.begin);
+      b.kernels_.add(static_cast<T*>(array) + mine.begin, from + mine.begin, mine.end - mine.begin);
       from += count;
     };
     add(to.weight_ih, height * inputs);

@@ -1,7 +1,7 @@
 // One backward pass, prepared. For each layer from the last to the first:
 //
 //   1. the recurrence backwards, split as in forward; gates in the tape become their gradients
-//   2. dx = da W over all steps, both directions in turn: dy of the layer below
+//   2. dx = da W over all steps, one product a direction, then their sum: dy of the layer below
 //   3. dW, dU, db: one product over all steps each, into scratch, split over rows of the weight
 //
 // All members meet after 1 and after 3. The scratch is added to the caller's gradients last, so an
@@ -36,6 +36,7 @@ class BackwardRun {
   };
   struct Scratch {  // of one member
     Buffer a, c, outer;
+    Buffer second;  // rows of dx from the reversed direction
   };
   enum class Factor { input, state_before, hidden };
   struct Weight {  // one matrix's gradient: the sum of these gradients times that factor
@@ -62,7 +63,8 @@ class BackwardRun {
   void work(Run& run, int index);
   void recur(Run& run, int index, int64_t layer, int64_t k);
   bool make_dx(Run& run, int index, int64_t layer);
-  void dx_rows(int index, int64_t layer, int64_t k, Range rows, bool accumulate);
+  void dx_rows(int index, int64_t layer, int64_t k, Range rows);
+  int64_t dx_rows_at_once() const { return spec_.num_directions == 2 ? 192 : kRowsAtOnce; }
   void mask_dx(int64_t layer, Range rows);
   bool make_weights(Run& run, int index, int64_t layer, int64_t k);
   bool make_weight(Run& run, int index, const Direction& d, const Weight& weight,

@@ -52,9 +52,9 @@ void stream_set_state(rnncore_stream* stream, const void* h, const void* c) {
 }
 
 constexpr rnncore_c_api kTable = {
-    RNNCORE_C_API_VERSION,    rnncore::isa,  rnncore::get_num_threads, rnncore::set_num_threads,
-    packed_sizes,             stream_create, stream_destroy,           stream_step,
-    stream_reset,             stream_get_state, stream_set_state,
+    RNNCORE_C_API_VERSION, rnncore::isa,     rnncore::get_num_threads, rnncore::set_num_threads,
+    packed_sizes,          stream_create,    stream_destroy,           stream_step,
+    stream_reset,          stream_get_state, stream_set_state,
 };
 
 }  // namespace

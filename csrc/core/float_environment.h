@@ -20,7 +20,7 @@ class FloatEnvironment {
   ~FloatEnvironment() { _mm_setcsr(saved_); }
 
  private:
-  static constexpr unsigned kMasked = 0x1f80;         // all exceptions masked, no flag raised
+  static constexpr unsigned kMasked = 0x1f80;          // all exceptions masked, no flag raised
   static constexpr unsigned kFlush = 0x8000 | 0x0040;  // flush to zero, denormals are zero
   unsigned saved_;
 #elif defined(__aarch64__)

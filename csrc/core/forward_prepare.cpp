@@ -151,8 +151,8 @@ void ForwardRun<T>::locate_arrays(const ForwardCall& call) {
                               call.x.row_stride, k == 1, false, d.x.first);
       }
       if (layer + 1 < layers) {
-        d.y.step = seq.locate(inner_of(layer) + k * outputs, batch * wide, wide, k == 1, true,
-                              d.y.first);
+        d.y.step =
+            seq.locate(inner_of(layer) + k * outputs, batch * wide, wide, k == 1, true, d.y.first);
       } else {
         d.y.step = seq.locate(static_cast<T*>(call.y.data) + k * outputs, call.y.time_stride,
                               call.y.row_stride, k == 1, false, d.y.first);

@@ -52,11 +52,20 @@ bool ForwardRun<T>::run_direction(Run& run, int index, int64_t layer, int64_t di
                                   Range steps) {
   for (int64_t begin = steps.begin; begin < steps.end; begin += plan_.chunk) {
     const Range chunk = {begin, std::min(begin + plan_.chunk, steps.end)};
-    project(index, layer, direction, chunk);
+    if (!is_fused(layer)) project(index, layer, direction, chunk);
     recur(run, index, layer, direction, chunk);
     if (!run.live()) return false;
   }
   return true;
+}
+
+// A layer's input rows for a chunk of steps.
+template <class T>
+SequenceRows<const T> ForwardRun<T>::inputs_of(int64_t layer, int64_t direction,
+                                               Range steps) const {
+  const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
+  const bool buffered = layer || masks_[0].data;
+  return directions_[which].x.from(is_chunked() && buffered ? steps.begin : 0);
 }
 
 // Slot rows of the chunk = start + x W, for this member's rows and units.
@@ -66,9 +75,7 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
   const Member member = member_of(plan_, index);
   const LayerPanels& panels = packed_.panels[which];
   const Sequences& seq = *sequences_;
-  const bool buffered = layer || masks_[0].data;
-  const SequenceRows<const T> x =
-      directions_[which].x.from(is_chunked() && buffered ? steps.begin : 0);
+  const SequenceRows<const T> x = inputs_of(layer, direction, steps);
   T* slots = tape_ ? tape_->layers[which].slots.template as<T>()
                    : slots_[static_cast<size_t>(direction)].template as<T>();
   const Scratch& scratch = scratch_[static_cast<size_t>(index)];
@@ -110,13 +117,18 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
   ForwardLoop<T> loop;
   const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, plan_.units);
   const Range outputs = part_of(padded(spec_.outputs()) / kGroup, member.unit, plan_.units);
-  loop.share = {steps.begin,   steps.end,   groups.begin,           groups.end, outputs.begin,
-                outputs.end,   member.row,  plan_.rows, sequences_->offsets(),
-                StepGate::proceed, &gate};
+  loop.share = {steps.begin,           steps.end,         groups.begin, groups.end,
+                outputs.begin,         outputs.end,       member.row,   plan_.rows,
+                sequences_->offsets(), StepGate::proceed, &gate};
   loop.units = spec_.hidden_size;
   loop.outputs = spec_.outputs();
   loop.panels = static_cast<const T*>(panels.recurrent);
   loop.bias = static_cast<const T*>(panels.start);
+  if (is_fused(layer)) {
+    loop.x = inputs_of(layer, direction, steps);
+    loop.inputs = spec_.layer_inputs(layer);
+    loop.input_panels = static_cast<const T*>(panels.input);
+  }
   loop.slots_stride = slots_stride_;
   loop.keep = tape_ != nullptr;
   if (tape_) {

@@ -70,6 +70,11 @@ class ForwardRun {
   void allocate_scratch();
   void locate_arrays(const ForwardCall& call);
   int64_t inner_steps() const;
+  // Whether the recurrence makes W x itself.
+  bool is_fused(int64_t layer) const {
+    return spec_.layer_inputs(layer) <= 32 || sequences_->steps() == 1;
+  }
+  SequenceRows<const T> inputs_of(int64_t layer, int64_t direction, Range steps) const;
   bool is_chunked() const { return !tape_ && spec_.num_directions == 1; }
   void work(Run& run, int index);
   bool run_layer(Run& run, int index, int64_t layer, Range steps);

@@ -15,8 +15,9 @@ namespace rnncore {
 namespace {
 
 constexpr size_t kHuge = size_t{2} << 20;
-constexpr size_t kKeptBytes = size_t{256} << 20;  // of freed blocks, for the whole process
-constexpr int kKeptBlocks = 32;
+constexpr size_t kLarge = size_t{16} << 10;       // from here on freed blocks are kept
+constexpr size_t kKeptBytes = size_t{256} << 20;  // of them, for the whole process
+constexpr int kKeptBlocks = 64;
 
 std::atomic<int64_t> live{0};
 std::atomic<int64_t> failing{-1};
@@ -27,10 +28,11 @@ struct Block {
   size_t bytes;
 };
 
-// Freed large blocks. Never destroyed: buffers may be freed while the process ends.
+// Freed blocks. Never destroyed: buffers may be freed while the process ends.
 struct Kept {
   std::mutex mutex;
-  Block blocks[kKeptBlocks] = {};
+  Block blocks[kKeptBlocks] = {};  // a ring: the longest kept is replaced first
+  int next = 0;
   size_t bytes = 0;
 };
 
@@ -39,44 +41,49 @@ Kept& kept() {
   return *instance;
 }
 
+// What a block of `bytes` takes: few different sizes, so that kept blocks are found again.
 size_t rounded(size_t bytes) {
-  const size_t unit = bytes >= kHuge ? kHuge : 64;
+  const size_t unit = bytes >= kHuge ? kHuge : bytes >= kLarge ? kLarge : 64;
   return (bytes + unit - 1) / unit * unit;
 }
 
-// The smallest kept block that fits without wasting more than half.
 void* take_kept(size_t bytes) {
   std::unique_lock<std::mutex> lock(kept().mutex, std::try_to_lock);
   if (!lock) return nullptr;
-  Block* best = nullptr;
   for (Block& block : kept().blocks) {
-    const bool fits = block.data && block.bytes == bytes;
-    if (fits) best = &block;
+    if (!block.data || block.bytes != bytes) continue;
+    kept().bytes -= bytes;
+    block.bytes = 0;
+    return std::exchange(block.data, nullptr);
   }
-  if (!best) return nullptr;
-  kept().bytes -= best->bytes;
-  return std::exchange(best->data, nullptr);
+  return nullptr;
 }
 
+void drop(Kept& k, Block& block) {
+  std::free(block.data);
+  k.bytes -= block.bytes;
+  block = {};
+}
+
+// A full store gives up what has waited longest: sizes change when shapes do.
 bool keep(void* data, size_t bytes) {
   std::unique_lock<std::mutex> lock(kept().mutex, std::try_to_lock);
-  if (!lock || kept().bytes + bytes > kKeptBytes) return false;
-  for (Block& block : kept().blocks) {
-    if (block.data) continue;
-    block = {data, bytes};
-    kept().bytes += bytes;
-    return true;
+  if (!lock || bytes > kKeptBytes) return false;
+  Kept& k = kept();
+  for (; k.bytes + bytes > kKeptBytes; k.next = (k.next + 1) % kKeptBlocks) {
+    drop(k, k.blocks[k.next]);
   }
-  return false;
+  drop(k, k.blocks[k.next]);
+  k.blocks[k.next] = {data, bytes};
+  k.bytes += bytes;
+  k.next = (k.next + 1) % kKeptBlocks;
+  return true;
 }
 
 void release_kept() {
-  std::lock_guard<std::mutex> lock(kept().mutex);
-  for (Block& block : kept().blocks) {
-    std::free(block.data);
-    block = {};
-  }
-  kept().bytes = 0;
+  std::unique_lock<std::mutex> lock(kept().mutex, std::try_to_lock);
+  if (!lock) return;
+  for (Block& block : kept().blocks) drop(kept(), block);
 }
 
 bool failure_is_due() {
@@ -108,7 +115,7 @@ size_t Buffer::checked_bytes(int64_t count, size_t item) {
 Buffer::Buffer(size_t bytes) : size_(bytes) {
   if (failure_is_due()) throw std::bad_alloc();
   const size_t block = rounded(bytes ? bytes : 1);
-  if (block >= kHuge) data_ = take_kept(block);
+  if (block >= kLarge) data_ = take_kept(block);
   if (!data_) data_ = fresh(block);
   live.fetch_add(1, std::memory_order_relaxed);
   if (poisoned.load(std::memory_order_relaxed)) std::memset(data_, 0xff, block);
@@ -118,7 +125,7 @@ Buffer::~Buffer() {
   if (!data_) return;
   live.fetch_sub(1, std::memory_order_relaxed);
   const size_t block = rounded(size_ ? size_ : 1);
-  if (block < kHuge || !keep(data_, block)) std::free(data_);
+  if (block < kLarge || !keep(data_, block)) std::free(data_);
 }
 
 Buffer::Buffer(Buffer&& other) noexcept

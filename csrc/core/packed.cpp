@@ -134,8 +134,8 @@ void pack_backward(PackedStack::Content& c, int part, int parts) {
     const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
     pack_columns<T>(c, p.input_columns, w.weight_ih, s.hidden_size, inputs, c.shape.gates,
                     c.shape.input_order, part, parts);
-    pack_columns<T>(c, p.recurrent_columns, w.weight_hh, s.hidden_size, s.outputs(),
-                    c.shape.gates, c.shape.recurrent_order, part, parts);
+    pack_columns<T>(c, p.recurrent_columns, w.weight_hh, s.hidden_size, s.outputs(), c.shape.gates,
+                    c.shape.recurrent_order, part, parts);
     if (!s.proj_size) continue;
     pack_columns<T>(c, p.projection_columns, w.weight_hr, s.outputs(), s.hidden_size, 1, kIdentity,
                     part, parts);
@@ -161,9 +161,9 @@ void pack_part(void* context, Run&, int part) {
   }
 }
 
-// Copies a megabyte of weights in about the time that waking the team takes.
+// Below a megabyte of weights, waking the team takes longer than it saves.
 void pack_all(PackedStack::Content& c, bool backward, int64_t bytes, int num_threads) {
-  constexpr int64_t kWorthwhile = 256 << 10;
+  constexpr int64_t kWorthwhile = 1 << 20;
   Lease lease(bytes < kWorthwhile ? 1 : num_threads);
   Packing packing = {&c, backward, lease.size()};
   lease.run(lease.size(), Interrupt(), pack_part, &packing);
@@ -185,8 +185,7 @@ void PackedStack::Content::need_backward(int num_threads) {
   has_backward.store(true, std::memory_order_release);
 }
 
-PackedStack::PackedStack(const StackSpec& spec, std::vector<LayerWeights> weights,
-                         int num_threads)
+PackedStack::PackedStack(const StackSpec& spec, std::vector<LayerWeights> weights, int num_threads)
     : content_(std::make_unique<Content>()) {
   Content& c = *content_;
   c.spec = spec;

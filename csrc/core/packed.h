@@ -13,10 +13,10 @@ namespace rnncore {
 
 // One layer and direction. Addresses lie in Content's blocks; null is absent.
 struct LayerPanels {
-  void* input = nullptr;        // W: [block of units][k < D][gate][lane]
-  void* recurrent = nullptr;    // U: [block of units][k < P][gate][lane]
-  void* start = nullptr;        // a slot row: what each gate's sum starts from
-  void* projection = nullptr;   // W_hr: [block of outputs][k < H][lane]
+  void* input = nullptr;               // W: [block of units][k < D][gate][lane]
+  void* recurrent = nullptr;           // U: [block of units][k < P][gate][lane]
+  void* start = nullptr;               // a slot row: what each gate's sum starts from
+  void* projection = nullptr;          // W_hr: [block of outputs][k < H][lane]
   void* input_columns = nullptr;       // W: [block of inputs][k in slot order][lane]
   void* recurrent_columns = nullptr;   // U: [block of outputs][k in slot order][lane]
   void* projection_columns = nullptr;  // W_hr: [block of units][k < padded P][lane]

@@ -8,13 +8,13 @@ namespace rnncore {
 namespace {
 
 // Of a core, as measured on servers with AVX-512; only their ratios matter.
-constexpr double kFlops = 1.1e11;           // float32 with 16 lanes
-constexpr double kNearBytes = 8e10;         // a second, from the core's own L2
-constexpr double kFarBytes = 2.2e10;        // from L3
-constexpr double kPointwise = 4e-8;         // a vector of units: gates, states, stores
-constexpr double kBarrier = 4e-7;           // with the spread between members
-constexpr double kWake = 4e-6;              // a call
-constexpr double kStep = 4e-8;              // of the loop itself
+constexpr double kFlops = 1.1e11;     // float32 with 16 lanes
+constexpr double kNearBytes = 8e10;   // a second, from the core's own L2
+constexpr double kFarBytes = 2.2e10;  // from L3
+constexpr double kPointwise = 4e-8;   // a vector of units: gates, states, stores
+constexpr double kBarrier = 4e-7;     // with the spread between members
+constexpr double kWake = 4e-6;        // a call
+constexpr double kStep = 4e-8;        // of the loop itself
 
 double near_cache_bytes() {
   static const double bytes = [] {
@@ -36,8 +36,8 @@ int64_t chunk_steps(const Work& work) {
 }  // namespace
 
 double modelled_seconds(const Work& work, const Plan& plan) {
-  const double sequential = static_cast<double>((work.directions + plan.directions - 1) /
-                                                plan.directions);
+  const double sequential =
+      static_cast<double>((work.directions + plan.directions - 1) / plan.directions);
   const double mean_rows =
       static_cast<double>(work.live) / static_cast<double>(std::max<int64_t>(1, work.steps));
   const double rows = std::max(1.0, mean_rows / plan.rows);

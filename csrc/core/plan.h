@@ -10,15 +10,15 @@
 namespace rnncore {
 
 struct Work {
-  int64_t steps = 0;    // of the longest sequence
-  int64_t live = 0;     // rows that are alive, over all steps
-  int64_t rows = 0;     // N
+  int64_t steps = 0;  // of the longest sequence
+  int64_t live = 0;   // rows that are alive, over all steps
+  int64_t rows = 0;   // N
   int64_t directions = 1;
   int64_t layers = 1;
-  int64_t groups = 1;       // of 16 hidden units
+  int64_t groups = 1;  // of 16 hidden units
   int64_t gates = 4;
-  int64_t inputs = 1;       // of a layer
-  int64_t outputs = 1;      // P
+  int64_t inputs = 1;   // of a layer
+  int64_t outputs = 1;  // P
   int64_t item_size = 4;
   int64_t lanes = 16;
   bool projected = false;

@@ -62,8 +62,7 @@ void product_of_rows(Run& run, Range rows, const T* a, int64_t inner, const T* p
 template <class T>
 void pack_part(const Linear<T>& l, T* panels, bool by_columns, int part, int parts) {
   const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
-  const Range groups =
-      part_of(padded(by_columns ? l.inputs : l.outputs) / kGroup, part, parts);
+  const Range groups = part_of(padded(by_columns ? l.inputs : l.outputs) / kGroup, part, parts);
   if (by_columns) {
     PackColumns<T> pack;
     pack.panels = panels;
@@ -164,8 +163,8 @@ void linear_backward(const Linear<T>& l, const T* dout, T* dx, T* dweight, T* db
 }
 
 template <class T>
-double softmax_cross_entropy(const T* logits, const int64_t* targets, int64_t rows,
-                             int64_t classes, T* dlogits, int num_threads) {
+double softmax_cross_entropy(const T* logits, const int64_t* targets, int64_t rows, int64_t classes,
+                             T* dlogits, int num_threads) {
   const Buffer scratch = Buffer::of<T>(2 * rows);
   const Buffer own = dlogits ? Buffer() : Buffer::of<T>(rows * classes);
   SoftmaxRows<T> all;
@@ -209,21 +208,22 @@ void adam_step(T* param, const T* grad, T* m, T* v, int64_t count, const AdamRul
   all.v = v;
   all.g = grad;
   all.rate = static_cast<T>(rule.rate);
-  all.beta1 = static_cast<T>(rule.beta1);
-  all.beta2 = static_cast<T>(rule.beta2);
+  all.keep1 = static_cast<T>(rule.beta1);
+  all.new1 = static_cast<T>(1 - rule.beta1);
+  all.keep2 = static_cast<T>(rule.beta2);
+  all.new2 = static_cast<T>(1 - rule.beta2);
   all.epsilon = static_cast<T>(rule.epsilon);
   all.decay = static_cast<T>(rule.weight_decay);
   const double step = static_cast<double>(rule.step);
   all.correction1 = static_cast<T>(1 - std::pow(rule.beta1, step));
   all.correction2 = static_cast<T>(1 - std::pow(rule.beta2, step));
-  on_team(static_cast<double>(count) * 8, num_threads, Interrupt(),
-          [&](Run&, int part, int parts) {
-            AdamStep<T> mine = all;
-            const Range range = part_of(count, part, parts);
-            mine.begin = range.begin;
-            mine.end = range.end;
-            kernels_of<T>(chosen_kernels()).adam(mine);
-          });
+  on_team(static_cast<double>(count) * 8, num_threads, Interrupt(), [&](Run&, int part, int parts) {
+    AdamStep<T> mine = all;
+    const Range range = part_of(count, part, parts);
+    mine.begin = range.begin;
+    mine.end = range.end;
+    kernels_of<T>(chosen_kernels()).adam(mine);
+  });
 }
 
 template <class T>
@@ -246,12 +246,12 @@ void apply(Function function, const char* isa, const T* x, T* out, int64_t count
       &job);
 }
 
-#define RNNCORE_INSTANTIATE(T)                                                                 \
-  template void linear_forward<T>(const Linear<T>&, T*);                                       \
-  template void linear_backward<T>(const Linear<T>&, const T*, T*, T*, T*);                    \
+#define RNNCORE_INSTANTIATE(T)                                                                   \
+  template void linear_forward<T>(const Linear<T>&, T*);                                         \
+  template void linear_backward<T>(const Linear<T>&, const T*, T*, T*, T*);                      \
   template double softmax_cross_entropy<T>(const T*, const int64_t*, int64_t, int64_t, T*, int); \
-  template void embedding_backward<T>(const int64_t*, const T*, int64_t, int64_t, T*);         \
-  template void adam_step<T>(T*, const T*, T*, T*, int64_t, const AdamRule&, int);             \
+  template void embedding_backward<T>(const int64_t*, const T*, int64_t, int64_t, T*);           \
+  template void adam_step<T>(T*, const T*, T*, T*, int64_t, const AdamRule&, int);               \
   template void apply<T>(Function, const char*, const T*, T*, int64_t);
 
 RNNCORE_INSTANTIATE(float)

@@ -1,8 +1,8 @@
 // Which batch rows run at which step, and where their values are.
 //
 // Rows are ordered by falling length, so that a step runs a prefix of them and dead rows cost
-// nothing. `order` and `length` are by rank in that order; everything inside the core counts rows by
-// rank, and only addresses into a caller's arrays know the caller's order.
+// nothing. `order` and `length` are by rank in that order; everything inside the core counts rows
+// by rank, and only addresses into a caller's arrays know the caller's order.
 #pragma once
 
 #include <cstdint>
@@ -29,8 +29,8 @@ class Sequences {
   const int64_t* offsets() const { return offsets_.as<int64_t>(); }  // steps() + 1 of them
   int64_t alive(int64_t s) const { return offsets()[s + 1] - offsets()[s]; }
 
-  // Fills first[rank] with where step 0 of each row is, for a forward or a reversed direction, in an
-  // array whose rows are in the caller's order, or by rank.
+  // Fills first[rank] with where step 0 of each row is, for a forward or a reversed direction, in
+  // an array whose rows are in the caller's order, or by rank.
   template <class T>
   ptrdiff_t locate(T* data, int64_t time_stride, int64_t row_stride, bool reversed, bool by_rank,
                    T** first) const {

@@ -21,9 +21,9 @@ struct Tape::Content {
   StackSpec spec;
   Sequences sequences;
   ptrdiff_t slots_stride = 0;
-  std::vector<LayerTape> layers;   // [L * K]
-  std::vector<Buffer> outputs;     // y of every layer but the last: [T][N by rank][K*P]
-  std::vector<Buffer> masked;      // a layer's input times its mask, where it has one: [T][N][D]
+  std::vector<LayerTape> layers;  // [L * K]
+  std::vector<Buffer> outputs;    // y of every layer but the last: [T][N by rank][K*P]
+  std::vector<Buffer> masked;     // a layer's input times its mask, where it has one: [T][N][D]
 };
 
 // Between slot rows. A stride of whole pages would put a column of them into one set of the cache.

@@ -19,7 +19,7 @@ namespace rnncore {
 namespace {
 
 constexpr unsigned kMemberBits = 9;  // of a generation word: how many members its run has
-constexpr int kSpins = 20000;  // a few tens of microseconds
+constexpr int kSpins = 2500;  // about 50 microseconds: longer waits mean that a member has no CPU
 
 void pause_cpu() {
 #if defined(__x86_64__)

@@ -105,10 +105,9 @@ void adam(const AdamStep<T>& p) {
   T* __restrict m = p.m;
   T* __restrict v = p.v;
   const T* __restrict g = p.g;
-  const T keep1 = p.beta1, new1 = T(1) - keep1, keep2 = p.beta2, new2 = T(1) - keep2;
   for (int64_t i = p.begin; i < p.end; ++i) {
-    m[i] = keep1 * m[i] + new1 * g[i];
-    v[i] = keep2 * v[i] + new2 * (g[i] * g[i]);
+    m[i] = p.keep1 * m[i] + p.new1 * g[i];
+    v[i] = p.keep2 * v[i] + p.new2 * (g[i] * g[i]);
     const T size = square_root(v[i] / p.correction2) + p.epsilon;
     w[i] = w[i] - p.rate * (m[i] / p.correction1 / size + p.decay * w[i]);
   }

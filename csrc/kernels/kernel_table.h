@@ -17,9 +17,9 @@ constexpr int kGroup = 16;
 
 constexpr int64_t padded(int64_t units) { return (units + kGroup - 1) / kGroup * kGroup; }
 
-// Where an array keeps the rows of one direction: row r of step s is first[r] + (s - origin) * step.
-// A reversed direction has a negative step and starts at each sequence's own end; a buffer for a
-// chunk of steps has the chunk's first step as its origin.
+// Where an array keeps the rows of one direction: row r of step s is first[r] + (s - origin) *
+// step. A reversed direction has a negative step and starts at each sequence's own end; a buffer
+// for a chunk of steps has the chunk's first step as its origin.
 template <class T>
 struct SequenceRows {
   T* const* first = nullptr;
@@ -45,36 +45,39 @@ struct Share {
 template <class T>
 struct ForwardLoop {
   Share share;
-  int64_t units = 0, outputs = 0;     // H and P; projected when they may differ
-  const T* panels = nullptr;          // U: [block of units][k < P][gate][lane]
-  const T* bias = nullptr;            // slot row: what a recurrent gate that W x does not reach starts from
-  T* slots = nullptr;                 // slot rows; in: W x + biases; out, when kept: gates
-  ptrdiff_t slots_stride = 0;         // between slot rows
-  int64_t slots_dense = 0;            // not kept: `slots` starts at step_begin, N rows a step
-  bool keep = false;                  // for backward: store gates, and c and hidden by packed row
-  T* h[2] = {nullptr, nullptr};       // step s reads h[s % 2], writes the other: [N][state_stride]
-  T* c = nullptr;                     // [N][state_stride]: c before the first step, and after unless kept
-  T* c_kept = nullptr;                // by packed row, [padded H]
+  int64_t units = 0, outputs = 0;  // H and P; projected when they may differ
+  const T* panels = nullptr;       // U: [block of units][k < P][gate][lane]
+  const T* bias = nullptr;         // slot row: what the sums start from
+  T* slots = nullptr;              // slot rows; in: W x + biases unless x is given; out: kept gates
+  SequenceRows<const T> x;         // given where W x is made in the loop: few inputs, or one step
+  int64_t inputs = 0;
+  const T* input_panels = nullptr;  // W: [block of units][k < inputs][gate][lane]
+  ptrdiff_t slots_stride = 0;       // between slot rows
+  int64_t slots_dense = 0;          // not kept: `slots` starts at step_begin, N rows a step
+  bool keep = false;                // for backward: store gates, and c and hidden by packed row
+  T* h[2] = {nullptr, nullptr};     // step s reads h[s % 2], writes the other: [N][state_stride]
+  T* c = nullptr;       // [N][state_stride]: c before the first step, and after unless kept
+  T* c_kept = nullptr;  // by packed row, [padded H]
   ptrdiff_t state_stride = 0;
   SequenceRows<T> y;
   const T* projection_panels = nullptr;  // W_hr: [block of outputs][k < H][lane], or null
-  T* hidden = nullptr;                   // o tanh(c) before W_hr, [padded H] by packed row if kept, else by row
+  T* hidden = nullptr;  // o tanh(c) before W_hr, [padded H] by packed row if kept, else by row
 };
 
 template <class T>
 struct BackwardLoop {
   Share share;
   int64_t units = 0, outputs = 0;
-  const T* panels = nullptr;     // U by columns: [block of outputs][k in slot order][lane]
-  T* slots = nullptr;            // gates, overwritten by their gradients
+  const T* panels = nullptr;  // U by columns: [block of outputs][k in slot order][lane]
+  T* slots = nullptr;         // gates, overwritten by their gradients
   ptrdiff_t slots_stride = 0;
   const T* c_kept = nullptr;
   const T* c_initial = nullptr;  // [N][state_stride]
   const T* h_initial = nullptr;
-  SequenceRows<const T> y, dy;   // dy.first is null where dy is zero
-  T* dh = nullptr;               // [N][state_stride]: in: dL/dh after each row's end; out: before its start
+  SequenceRows<const T> y, dy;  // dy.first is null where dy is zero
+  T* dh = nullptr;  // [N][state_stride]: in: dL/dh after each row's end; out: before its start
   T* dc = nullptr;
-  T* direct = nullptr;           // [N][state_stride], for cells whose equations read h[t-1]
+  T* direct = nullptr;  // [N][state_stride], for cells whose equations read h[t-1]
   ptrdiff_t state_stride = 0;
   const T* projection_panels = nullptr;  // W_hr by columns: [block of units][k < P][lane], or null
   T* doutput = nullptr;                  // projection: dL/dy in full, [padded P] by packed row
@@ -153,14 +156,16 @@ struct SoftmaxRows {
   T *sum = nullptr, *shifted = nullptr;
 };
 
-// m = beta1 m + (1 - beta1) g, v = beta2 v + (1 - beta2) g^2,
+// m = keep1 m + new1 g, v = keep2 v + new2 g^2,
 // w -= rate (m / correction1) / (sqrt(v / correction2) + epsilon) + rate decay w
 template <class T>
 struct AdamStep {
   T *w = nullptr, *m = nullptr, *v = nullptr;
   const T* g = nullptr;
   int64_t begin = 0, end = 0;
-  T rate = 0, beta1 = 0, beta2 = 0, epsilon = 0, decay = 0, correction1 = 0, correction2 = 0;
+  T rate = 0, epsilon = 0, decay = 0;
+  T keep1 = 0, new1 = 0, correction1 = 0;  // beta1, 1 - beta1, 1 - beta1^step
+  T keep2 = 0, new2 = 0, correction2 = 0;
 };
 
 // Cells, as the kernels number them.
@@ -198,11 +203,14 @@ struct KernelTable {
   CellShape shapes[kCells];
   Kernels<float> f32;
   Kernels<double> f64;
+  int accumulators;                      // of a tile, in vectors
+  double (*fma_rounds)(int64_t rounds);  // see limits.inl
+  double (*read_once)(const float* data, int64_t count);
 };
 
 // Values of scratch that outer_product needs for any number of columns.
-constexpr int64_t kOuterDepth = 256, kOuterHeight = 96, kOuterWidth = 512;
-constexpr int64_t kOuterScratch = kOuterDepth * (kOuterHeight + kOuterWidth + kGroup);
+constexpr int64_t kOuterDepth = 512, kOuterHeight = 192, kOuterWidth = 1024;
+constexpr int64_t kOuterScratch = kOuterDepth * (kOuterHeight + kOuterWidth + 2 * kGroup);
 
 const KernelTable* baseline_kernels();
 const KernelTable* avx2_kernels();

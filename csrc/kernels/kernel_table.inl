@@ -1,24 +1,22 @@
 // Fills the table of functions for the instruction set that this is compiled for.
 #pragma once
 
+// clang-format off: in the order in which they build on each other.
 #include "kernels/kernel_table.h"
 #include "kernels/vec_common.h"
 #include "kernels/vec_math.h"
-
 #include "cells/gru.h"
 #include "cells/lstm.h"
 #include "cells/rnn.h"
-
 #include "kernels/multiply_tile.inl"
-
 #include "kernels/recurrence_forward.inl"
-
 #include "kernels/recurrence_backward.inl"
-
 #include "kernels/elementwise.inl"
+#include "kernels/limits.inl"
 #include "kernels/outer_product.inl"
 #include "kernels/pack.inl"
 #include "kernels/rows_product.inl"
+// clang-format on
 
 namespace rnncore {
 namespace RNNCORE_ISA {
@@ -61,7 +59,10 @@ inline const KernelTable* kernel_table(const char* name) {
                                     {shape_of<RnnCell<Tanh>>(), shape_of<RnnCell<Relu>>(),
                                      shape_of<LstmCell>(), shape_of<GruCell>()},
                                     make_kernels<float>(),
-                                    make_kernels<double>()};
+                                    make_kernels<double>(),
+                                    kMaxAccumulators,
+                                    fma_rounds,
+                                    read_once};
   return &table;
 }
 

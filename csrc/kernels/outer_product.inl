@@ -3,40 +3,77 @@
 //   c[i, j] = sum over packed rows k ascending of da[k, i] b[k, j]
 //
 // Both operands are copied into panels that stay in cache (a tile's rows of da side by side, b in
-// blocks of one vector), kOuterDepth rows of the sum at a time; between these the sum waits in c.
-// Which thread owns which rows of c never changes the order of a sum.
+// blocks of one vector), up to kOuterDepth rows of the sum at a time; between these the sum waits
+// in c. Where c is so narrow that da is read but once or twice, it is read where it is. Which
+// thread owns which rows of c never changes the order of a sum.
 #pragma once
 
 namespace rnncore {
 namespace RNNCORE_ISA {
 
+// Where a run of neighbouring rows i is found side by side in a slot row.
+struct SlotRun {
+  int64_t column;
+  int from, count;
+};
+
+// Cuts `count` columns into runs of at most a group; returns how many.
+inline int find_runs(const int64_t* columns, int count, SlotRun* runs) {
+  int found = 0;
+  for (int i = 0; i < count; ++i) {
+    SlotRun* last = runs + found - 1;
+    if (i && columns[i] == columns[i - 1] + 1 && last->count < kGroup) {
+      ++last->count;
+    } else {
+      runs[found++] = {columns[i], i, 1};
+    }
+  }
+  return found;
+}
+
+template <class T>
+inline void copy_upto_group(T* to, const T* from, int count) {
+  constexpr int kLane = kLanes<T>;
+  for (int i = 0; i < count; i += kLane) {
+    const int exist = existing<T>(count - i);
+    store_upto(to + i, load_upto(from + i, exist), exist);
+  }
+}
+
 // da[k][column(i)] for i in [begin, begin + count) as [tile][k][kTallest].
 template <class T>
 inline void pack_gradients(const OuterProduct<T>& p, int64_t k_begin, int64_t depth, int64_t begin,
                            int64_t count, T* packed) {
-  constexpr int64_t kTall = TileShape<1>::kTallest;
+  constexpr int kTall = TileShape<1>::kTallest;
+  SlotRun runs[kOuterHeight];
+  T line[kOuterHeight + kGroup];
+  const int found = find_runs(p.gradient_columns + begin, static_cast<int>(count), runs);
   for (int64_t k = 0; k < depth; ++k) {
     const T* row = p.gradients + (k_begin + k) * p.gradients_stride;
-    const int64_t* column = p.gradient_columns + begin;
-    int64_t i = 0;
-    for (T* to = packed + k * kTall; i + kTall <= count; i += kTall, to += depth * kTall) {
-      for (int64_t m = 0; m < kTall; ++m) to[m] = row[column[i + m]];
+    for (int r = 0; r < found; ++r) {
+      copy_upto_group(line + runs[r].from, row + runs[r].column, runs[r].count);
     }
-    T* to = packed + (i / kTall * depth + k) * kTall;
-    for (int64_t m = 0; i + m < count; ++m) to[m] = row[column[i + m]];
+    T* to = packed + k * kTall;
+    for (int64_t i = 0; i < count; i += kTall, to += depth * kTall) {
+      copy_upto_group(to, line + i, kTall);
+    }
   }
 }
 
-// b[k][j] for j in [begin, end) as [block][k][lane].
+// b[k][j] for j in [begin, end) as [block][k][lane], four blocks in turn.
 template <class T>
 inline void pack_b(const OuterProduct<T>& p, int64_t k_begin, int64_t depth, int64_t begin,
                    int64_t end, T* packed) {
-  constexpr int kLane = kLanes<T>;
-  for (int64_t k = 0; k < depth; ++k) {
-    const T* row = p.b[k_begin + k];
-    T* to = packed + k * kLane;
-    for (int64_t j = begin; j < end; j += kLane, to += depth * kLane) {
-      store(to, load_upto(row + j, existing<T>(end - j)));
+  constexpr int kLane = kLanes<T>, kAtOnce = 4;
+  for (int64_t j = begin; j < end; j += kAtOnce * kLane) {
+    const int64_t last = end - j < kAtOnce * kLane ? end : j + kAtOnce * kLane;
+    T* panel = packed + (j - begin) * depth;
+    for (int64_t k = 0; k < depth; ++k) {
+      const T* row = p.b[k_begin + k];
+      T* to = panel + k * kLane;
+      for (int64_t at = j; at < last; at += kLane, to += depth * kLane) {
+        store(to, load_upto(row + at, existing<T>(last - at)));
+      }
     }
   }
 }
@@ -45,7 +82,8 @@ template <class T>
 struct OuterBlock {
   int64_t depth, begin, count, column_begin, column_end;  // rows i and columns j of c
   bool first;                                             // of the blocks of k
-  const T *gradients, *b;
+  const T *gradients, *b;                                 // panels, or slot rows from k's first on
+  const int64_t* columns;                                 // of slot rows read in place; else null
 };
 
 template <class T>
@@ -55,14 +93,15 @@ inline void outer_tile(const OuterProduct<T>& p, const OuterBlock<T>& block, int
   constexpr int64_t kTall = TileShape<1>::kTallest;
   alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
   Product<T> product;
-  product.k_stride = kTall;
+  product.k_stride = block.columns ? p.gradients_stride : kTall;
   product.segment_length = block.depth;
   product.segment_stride = 0;
   product.block_stride = block.depth * kLane;
   product.panel = block.b + (j - block.column_begin) / kLane * product.block_stride;
   T* to = tile;
   for (int m = 0; m < rows; ++m) {
-    product.rows[m] = block.gradients + i / kTall * block.depth * kTall + m;
+    product.rows[m] = block.columns ? block.gradients + block.columns[i + m]
+                                    : block.gradients + i / kTall * block.depth * kTall + m;
     for (int v = 0; v < blocks; ++v, to += kLane) {
       const int64_t column = j + v * kLane;
       const T* from = p.c + (block.begin + i + m) * p.c_stride + column;
@@ -101,21 +140,30 @@ template <class T>
 void outer_product(const OuterProduct<T>& p) {
   constexpr int64_t kTall = TileShape<1>::kTallest;
   constexpr int64_t kHigh = kOuterHeight / kTall * kTall;
+  const bool narrow = p.columns <= 2 * TileShape<1>::blocks(kTall) * kLanes<T>;
   T* b = p.scratch;
   T* gradients = p.scratch + kOuterDepth * (kOuterWidth + kGroup);
   for (int64_t i = p.begin; p.length == 0 && !p.accumulate && i < p.end; ++i) {
     memset(p.c + i * p.c_stride, 0, static_cast<size_t>(p.columns) * sizeof(T));
   }
-  for (int64_t k = 0; k < p.length; k += kOuterDepth) {
-    const bool first = k == 0 && !p.accumulate;
-    const int64_t depth = p.length - k < kOuterDepth ? p.length - k : kOuterDepth;
+  const int64_t parts = (p.length + kOuterDepth - 1) / kOuterDepth;
+  for (int64_t part = 0; part < parts; ++part) {
+    const int64_t k = p.length * part / parts;
+    const int64_t depth = p.length * (part + 1) / parts - k;
+    const bool first = part == 0 && !p.accumulate;
     for (int64_t j = 0; j < p.columns; j += kOuterWidth) {
       const int64_t j_end = p.columns - j < kOuterWidth ? p.columns : j + kOuterWidth;
       pack_b(p, k, depth, j, j_end, b);
       for (int64_t i = p.begin; i < p.end; i += kHigh) {
         const int64_t count = p.end - i < kHigh ? p.end - i : kHigh;
-        pack_gradients(p, k, depth, i, count, gradients);
-        outer_block(p, OuterBlock<T>{depth, i, count, j, j_end, first, gradients, b});
+        OuterBlock<T> block = {depth, i, count, j, j_end, first, gradients, b, nullptr};
+        if (narrow) {
+          block.gradients = p.gradients + k * p.gradients_stride;
+          block.columns = p.gradient_columns + i;
+        } else {
+          pack_gradients(p, k, depth, i, count, gradients);
+        }
+        outer_block(p, block);
       }
     }
   }

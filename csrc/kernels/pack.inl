@@ -1,37 +1,37 @@
-// Weights into panels: [block of lanes][k][gate][lane], so that one pass over k feeds every gate of a
-// block from consecutive memory. Lanes beyond the last unit are zero.
+// Weights into panels: [block of lanes][k][gate][lane], so that one pass over k feeds every gate of
+// a block from consecutive memory. Lanes beyond the last unit are zero.
 #pragma once
 
 namespace rnncore {
 namespace RNNCORE_ISA {
 
-// A block's panel for k in [k_begin, k_end): row by row of w, so that reads are consecutive.
+// One square of a gate: as many units as lanes by as many k, turned in registers.
 template <class T>
-inline void pack_gates_strip(const PackGates<T>& p, int64_t unit, int64_t k_begin, int64_t k_end,
-                             T* panel) {
+inline void pack_square(const T* w, ptrdiff_t w_stride, int units, int count, T* to,
+                        ptrdiff_t to_stride) {
+  using Vec = typename VecOf<T>::Vec;
   constexpr int kLane = kLanes<T>;
-  const ptrdiff_t k_stride = static_cast<ptrdiff_t>(p.gates) * kLane;
-  for (int g = 0; g < p.gates; ++g) {
-    for (int lane = 0; lane < kLane; ++lane) {
-      T* to = panel + g * kLane + lane;
-      if (unit + lane >= p.units) {
-        for (int64_t k = k_begin; k < k_end; ++k) to[k * k_stride] = T(0);
-        continue;
-      }
-      const T* from = p.w + (p.source[g] * p.units + unit + lane) * p.w_stride;
-      for (int64_t k = k_begin; k < k_end; ++k) to[k * k_stride] = from[k];
-    }
+  Vec rows[kLane];
+  for (int lane = 0; lane < kLane; ++lane) {
+    rows[lane] = lane < units ? load_upto(w + lane * w_stride, count) : Vec{};
   }
+  transpose<T>(rows);
+  for (int k = 0; k < count; ++k) store(to + k * to_stride, rows[k]);
 }
 
 template <class T>
 void pack_gates(const PackGates<T>& p) {
   constexpr int kLane = kLanes<T>;
-  constexpr int64_t kStrip = 32;  // k at a time: the strip of the panel stays in L1
+  const ptrdiff_t k_stride = static_cast<ptrdiff_t>(p.gates) * kLane;
   for (int64_t unit = p.group_begin * kGroup; unit < p.group_end * kGroup; unit += kLane) {
     T* panel = p.panels + unit * p.length * p.gates;
-    for (int64_t k = 0; k < p.length; k += kStrip) {
-      pack_gates_strip(p, unit, k, p.length - k < kStrip ? p.length : k + kStrip, panel);
+    const int units = existing<T>(p.units - unit);
+    for (int64_t k = 0; k < p.length; k += kLane) {
+      const int count = existing<T>(p.length - k);
+      for (int g = 0; g < p.gates; ++g) {
+        const T* w = p.w + (p.source[g] * p.units + unit) * p.w_stride + k;
+        pack_square(w, p.w_stride, units, count, panel + k * k_stride + g * kLane, k_stride);
+      }
     }
   }
 }

@@ -63,8 +63,7 @@ inline void carry_tile(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
   product.block_stride = groups * Cell::kGates * kGroup * kLane;
   product.panel = loop.panels + unit / kLane * product.block_stride;
   for (int m = 0; m < rows; ++m) {
-    product.rows[m] =
-        step.slots_next + row[m] * loop.slots_stride + Cell::kRecurrentSlot * kGroup;
+    product.rows[m] = step.slots_next + row[m] * loop.slots_stride + Cell::kRecurrentSlot * kGroup;
   }
   for (int v = 0; v < rows * blocks; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
   choose_tile<T, 1>(rows, blocks)(product, tile);
@@ -100,8 +99,8 @@ inline void backward_cell(const BackwardLoop<T>& loop, const BackwardStep<T>& st
     around.c_before = load(step.c_before + row * step.c_before_stride + unit);
   }
   if (Cell::kReadsH) {
-    around.h_before = step.s ? load_upto(loop.y.at(step.s - 1, row) + unit, exist)
-                             : load(loop.h_initial + state);
+    around.h_before =
+        step.s ? load_upto(loop.y.at(step.s - 1, row) + unit, exist) : load(loop.h_initial + state);
   }
   StepGradient<Vec> gradient = {};
   gradient.dh = dh;

@@ -6,7 +6,8 @@
 // A tile is a few batch rows by one or more blocks of units with all their gates: it is filled from
 // the slot rows that the input projection wrote, multiplied by the panels of U (read once a tile
 // from the thread's own L2), and the cell's equations run on it while it is in L1. With `keep` the
-// gates go back to the same slot rows, which are the tape.
+// gates go back to the same slot rows, which are the tape. Where the layer has few inputs W x is
+// made here, too, in the same tile: a round of the slot rows through memory would cost more.
 #pragma once
 
 namespace rnncore {
@@ -21,8 +22,7 @@ inline ptrdiff_t slot_at(int64_t unit, int slots, int slot) {
 // Of the first `alive` rows, how many are this thread's.
 inline int64_t rows_of(const Share& share, int64_t s) {
   const int64_t alive = share.offsets[s + 1] - share.offsets[s];
-  return alive <= share.row_begin ? 0
-                                  : (alive - share.row_begin - 1) / share.row_stride + 1;
+  return alive <= share.row_begin ? 0 : (alive - share.row_begin - 1) / share.row_stride + 1;
 }
 
 // How many lanes of a vector hold units when `left` units are left from its first on.
@@ -50,7 +50,8 @@ inline ForwardStep<T> forward_step(const ForwardLoop<T>& loop, int64_t s) {
   const ptrdiff_t wide = padded(loop.units), state = loop.state_stride;
   ForwardStep<T> step;
   step.s = s;
-  const int64_t row = loop.slots_dense ? (s - loop.share.step_begin) * loop.slots_dense : offsets[s];
+  const int64_t row =
+      loop.slots_dense ? (s - loop.share.step_begin) * loop.slots_dense : offsets[s];
   step.slots = loop.slots + row * loop.slots_stride;
   step.h_read = loop.h[s % 2];
   step.h_write = loop.h[(s + 1) % 2];
@@ -66,36 +67,88 @@ inline ForwardStep<T> forward_step(const ForwardLoop<T>& loop, int64_t s) {
   return step;
 }
 
+// What a tile of rows and blocks of units starts from: the slot rows, or the biases plus W x.
 template <class T, class Cell>
-inline void forward_fill(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const int64_t* row,
-                         int rows, int64_t unit, int blocks, T* tile) {
-  constexpr int kLane = kLanes<T>;
-  for (int m = 0; m < rows; ++m) {
-    const T* slots = step.slots + row[m] * loop.slots_stride;
-    for (int b = 0; b < blocks; ++b) {
-      for (int g = 0; g < Cell::kGates; ++g, tile += kLane) {
-        const int slot = Cell::kRecurrentSlot + g;
-        const bool reached = slot < Cell::kInputSlot + Cell::kGates;
-        const T* from = reached ? slots : loop.bias;
-        store(tile, load(from + slot_at<T>(unit + b * kLane, Cell::kSlots, slot)));
+struct ForwardTile {
+  static constexpr int kGates = Cell::kGates, kLane = kLanes<T>;
+  // Where U's product reaches other slots than W's, those of W have a tile of their own.
+  static constexpr bool kSameSlots = Cell::kInputSlot == Cell::kRecurrentSlot;
+
+  const ForwardLoop<T>& loop;
+  const ForwardStep<T>& step;
+  const int64_t* row;
+  int rows;
+  int64_t unit;
+  int blocks;
+  alignas(kVectorBytes) T sums[kMaxAccumulators * kLane];
+  alignas(kVectorBytes) T inputs[kSameSlots ? kLane : kMaxAccumulators * kLane];
+
+  ForwardTile(const ForwardLoop<T>& of_loop, const ForwardStep<T>& at_step, const int64_t* of_rows,
+              int row_count, int64_t first_unit, int block_count)
+      : loop(of_loop),
+        step(at_step),
+        row(of_rows),
+        rows(row_count),
+        unit(first_unit),
+        blocks(block_count) {}
+
+  void load_slots(int first_slot, const T* from_one, T* to) {
+    for (int m = 0; m < rows; ++m) {
+      const T* from = from_one ? from_one : step.slots + row[m] * loop.slots_stride;
+      for (int b = 0; b < blocks; ++b) {
+        for (int g = 0; g < kGates; ++g, to += kLane) {
+          store(to, load(from + slot_at<T>(unit + b * kLane, Cell::kSlots, first_slot + g)));
+        }
       }
     }
   }
-}
+
+  void multiply_inputs(T* tile) {
+    Product<T> product;
+    product.segment_length = loop.inputs;
+    product.block_stride = loop.inputs * kGates * kLane;
+    product.panel = loop.input_panels + unit / kLane * product.block_stride;
+    for (int m = 0; m < rows; ++m) product.rows[m] = loop.x.at(step.s, row[m]);
+    choose_tile<T, kGates>(rows, blocks)(product, tile);
+  }
+
+  // Slots that W reaches and U does not stay behind in `inputs`, or in the slot rows.
+  void start() {
+    T* reached = kSameSlots ? sums : inputs;
+    load_slots(Cell::kInputSlot, loop.input_panels ? loop.bias : nullptr, reached);
+    if (loop.input_panels) multiply_inputs(reached);
+    if (kSameSlots) return;
+    load_slots(Cell::kRecurrentSlot, loop.bias, sums);
+    constexpr int kFirst = Cell::kRecurrentSlot - Cell::kInputSlot;
+    for (int v = 0; v < rows * blocks; ++v) {
+      for (int g = kFirst; g < kGates; ++g) {
+        store(sums + (v * kGates + g - kFirst) * kLane, load(inputs + (v * kGates + g) * kLane));
+      }
+    }
+  }
+
+  // A slot of one row and block once all products are in.
+  const T* at(int m, int b, int slot) const {
+    const int v = (m * blocks + b) * kGates;
+    const int g = slot - Cell::kRecurrentSlot;
+    const bool in_sums = g >= 0 && g < kGates;
+    return in_sums ? sums + (v + g) * kLane : inputs + (v + slot - Cell::kInputSlot) * kLane;
+  }
+};
 
 // The cell on one row and one vector of units.
 template <class T, class Cell>
-inline void forward_cell(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row,
-                         int64_t unit, const T* tile) {
+inline void forward_cell(const ForwardTile<T, Cell>& tile, int m, int b) {
   using Vec = typename VecOf<T>::Vec;
   constexpr int kLane = kLanes<T>;
+  const ForwardLoop<T>& loop = tile.loop;
+  const ForwardStep<T>& step = tile.step;
+  const int64_t row = tile.row[m], unit = tile.unit + b * kLane;
   const int exist = existing<T>(loop.units - unit);
   T* slots = step.slots + row * loop.slots_stride + slot_at<T>(unit, Cell::kSlots, 0);
   Vec values[Cell::kSlots];
   for (int slot = 0; slot < Cell::kSlots; ++slot) {
-    const int g = slot - Cell::kRecurrentSlot;
-    const bool in_tile = g >= 0 && g < Cell::kGates;
-    values[slot] = load(in_tile ? tile + g * kLane : slots + slot * kGroup);
+    values[slot] = load(tile.at(m, b, slot));
     if (exist < kLane) values[slot] = keep_first<T>(values[slot], exist);
   }
   StepState<Vec> state = {};
@@ -130,7 +183,6 @@ inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step
   Product<T> product;
   product.segment_length = loop.outputs;
   product.block_stride = loop.outputs * kGates * kLane;
-  alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
   int64_t row[kMaxRows];
   int blocks = 1;
   for (int64_t unit = share.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
@@ -146,13 +198,11 @@ inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step
         row[m] = share.row_begin + (i + m) * share.row_stride;
         product.rows[m] = step.h_read + row[m] * loop.state_stride;
       }
-      forward_fill<T, Cell>(loop, step, row, rows, unit, blocks, tile);
-      choose_tile<T, kGates>(rows, blocks)(product, tile);
+      ForwardTile<T, Cell> tile(loop, step, row, rows, unit, blocks);
+      tile.start();
+      choose_tile<T, kGates>(rows, blocks)(product, tile.sums);
       for (int m = 0; m < rows; ++m) {
-        for (int b = 0; b < blocks; ++b) {
-          forward_cell<T, Cell>(loop, step, row[m], unit + b * kLane,
-                                tile + (m * blocks + b) * kGates * kLane);
-        }
+        for (int b = 0; b < blocks; ++b) forward_cell(tile, m, b);
       }
     }
   }

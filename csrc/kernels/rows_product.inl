@@ -3,8 +3,8 @@
 //   c[i, columns] (+)= sum over k of a[i, k] panels[k, columns], rows given by address
 //
 // The same inner product as the recurrence, blocked for the caches: kDepth values of k (a tile's
-// rows stay in L1), kHeight rows (stay in L2), and each panel is read once for all of these. The sum
-// over k stays one chain: between blocks of k it waits in c.
+// rows stay in L1), kHeight rows (stay in L2), and each panel is read once for all of these. The
+// sum over k stays one chain: between blocks of k it waits in c.
 #pragma once
 
 namespace rnncore {

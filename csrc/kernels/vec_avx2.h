@@ -19,6 +19,10 @@ typedef int64_t IntDouble __attribute__((vector_size(kVectorBytes)));
 
 inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return _mm256_fmadd_ps(a, b, c); }
 inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return _mm256_fmadd_pd(a, b, c); }
+inline VecFloat residual(VecFloat a, VecFloat q, VecFloat d) { return _mm256_fnmadd_ps(q, d, a); }
+inline VecDouble residual(VecDouble a, VecDouble q, VecDouble d) {
+  return _mm256_fnmadd_pd(q, d, a);
+}
 
 inline __m256i first_floats(int count) {
   const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);

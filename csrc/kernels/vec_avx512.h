@@ -19,6 +19,10 @@ typedef int64_t IntDouble __attribute__((vector_size(kVectorBytes)));
 
 inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return _mm512_fmadd_ps(a, b, c); }
 inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return _mm512_fmadd_pd(a, b, c); }
+inline VecFloat residual(VecFloat a, VecFloat q, VecFloat d) { return _mm512_fnmadd_ps(q, d, a); }
+inline VecDouble residual(VecDouble a, VecDouble q, VecDouble d) {
+  return _mm512_fnmadd_pd(q, d, a);
+}
 
 inline __mmask16 first_floats(int count) { return static_cast<__mmask16>((1u << count) - 1u); }
 inline __mmask8 first_doubles(int count) { return static_cast<__mmask8>((1u << count) - 1u); }

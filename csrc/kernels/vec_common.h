@@ -77,6 +77,44 @@ inline typename VecOf<T>::Vec keep_first(typename VecOf<T>::Vec v, int count) {
   return load_first(lanes, count);
 }
 
+// The lanes of a and b in turn: those of the lower half of each, or of the upper half.
+template <class Vec>
+inline Vec interleave(Vec a, Vec b, bool upper) {
+  using T = typename VecOf<Vec>::Element;
+  using Int = typename VecOf<Vec>::Int;
+  constexpr int kLane = kLanes<T>;
+  Int pick;
+  for (int i = 0; i < kLane; ++i) {
+    pick[i] = (upper ? kLane / 2 : 0) + i / 2 + (i % 2 ? kLane : 0);
+  }
+#if defined(__clang__)
+  T both[2 * kLane], out[kLane];
+  memcpy(both, &a, sizeof a);
+  memcpy(both + kLane, &b, sizeof b);
+  for (int i = 0; i < kLane; ++i) out[i] = both[pick[i]];
+  return load(out);
+#else
+  return __builtin_shuffle(a, b, pick);
+#endif
+}
+
+// rows[i][j] becomes rows[j][i]: as many rounds of interleaving as the lanes have bits.
+template <class T>
+inline void transpose(typename VecOf<T>::Vec rows[kLanes<T>]) {
+  constexpr int kLane = kLanes<T>;
+#pragma GCC unroll 4
+  for (int width = 1; width < kLane; width *= 2) {
+    typename VecOf<T>::Vec next[kLane];
+#pragma GCC unroll 8
+    for (int i = 0; i < kLane / 2; ++i) {
+      next[2 * i] = interleave(rows[i], rows[i + kLane / 2], false);
+      next[2 * i + 1] = interleave(rows[i], rows[i + kLane / 2], true);
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kLane; ++i) rows[i] = next[i];
+  }
+}
+
 // A whole vector where all lanes exist, else the first `count` of them; the rest reads as zero.
 template <class T>
 inline typename VecOf<T>::Vec load_upto(const T* p, int count) {

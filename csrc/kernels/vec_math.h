@@ -1,5 +1,6 @@
 // exp, sigmoid and tanh on vectors, all from one core, in exactly specified operations only: the
-// bits are the same for AVX2 and AVX-512, and every result is within 2 ulp (tests/test_activations).
+// bits are the same for AVX2 and AVX-512, and every result is within 2 ulp
+// (tests/test_activations).
 //
 //   exp(x) = 2^n (1 + s),  n = round(x / ln 2),  r = x - n ln 2,  s = r + r^2 q(r) = e^r - 1
 //   sigmoid(x) = (x < 0 ? e : 1) / (1 + e),                 e = exp(-|x|)
@@ -42,11 +43,17 @@ struct ExpConstants<double> {
   static constexpr double kSmallest = -708.3964185322641;
   static constexpr double kTanhIsOne = 19.061547465398498;
   static constexpr int kTerms = 11;
-  static constexpr double kQ[kTerms] = {
-      2.09147553258932022e-9,  2.5105312729622101787e-8, 2.7557273478718580474e-7,
-      2.7557255170000887e-6,   0.0000248015873256774619, 0.00019841269875002278793,
-      0.0013888888888883711,   0.0083333333333260831,    0.041666666666666669783,
-      0.1666666666666667103,   0.5};
+  static constexpr double kQ[kTerms] = {2.09147553258932022e-9,
+                                        2.5105312729622101787e-8,
+                                        2.7557273478718580474e-7,
+                                        2.7557255170000887e-6,
+                                        0.0000248015873256774619,
+                                        0.00019841269875002278793,
+                                        0.0013888888888883711,
+                                        0.0083333333333260831,
+                                        0.041666666666666669783,
+                                        0.1666666666666667103,
+                                        0.5};
 };
 
 // e^x = scale (1 + head + tail), where head = x - n (high part of ln 2) is exact.
@@ -54,7 +61,7 @@ template <class Vec>
 struct ExpParts {
   Vec scale, head, tail;
 
-  Vec value() const { return fma(scale, head + tail, scale); }
+  Vec value() const { return scale * (constant<Vec>(1.0) + (head + tail)); }
 };
 
 // |n| must stay below the exponent bias.
@@ -76,7 +83,7 @@ inline ExpParts<Vec> exp_core(Vec x) {
 // (a + a_lost) / (d + d_lost) from quotient = a / d rounded, and inverse = 1 / d roughly.
 template <class Vec>
 inline Vec corrected(Vec quotient, Vec a, Vec a_lost, Vec d, Vec d_lost, Vec inverse) {
-  const Vec remainder = fma(-quotient, d, a) + fma(-quotient, d_lost, a_lost);
+  const Vec remainder = residual(a, quotient, d) + fma(-quotient, d_lost, a_lost);
   return fma(remainder, inverse, quotient);
 }
 

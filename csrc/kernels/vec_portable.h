@@ -24,6 +24,22 @@ typedef int64_t IntDouble __attribute__((vector_size(kVectorBytes)));
 inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return a * b + c; }
 inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return a * b + c; }
 
+// a - q d where a is close to q d: the product in two halves that add up exactly (Dekker 1971).
+template <class Vec>
+inline Vec split_residual(Vec a, Vec q, Vec d, Vec splitter) {
+  const Vec q_high = q * splitter - (q * splitter - q), q_low = q - q_high;
+  const Vec d_high = d * splitter - (d * splitter - d), d_low = d - d_high;
+  const Vec product = q * d;
+  const Vec lost = q_high * d_high - product + q_high * d_low + q_low * d_high + q_low * d_low;
+  return (a - product) - lost;
+}
+inline VecFloat residual(VecFloat a, VecFloat q, VecFloat d) {
+  return split_residual(a, q, d, 4097.0f - VecFloat{});
+}
+inline VecDouble residual(VecDouble a, VecDouble q, VecDouble d) {
+  return split_residual(a, q, d, 134217729.0 - VecDouble{});
+}
+
 template <class Vec, class T>
 inline Vec load_first_lanes(const T* p, int count) {
   Vec v = {};

@@ -88,7 +88,7 @@ def mean_loss(model: CharacterModel, text: Text) -> float:
     return total / count
 
 
-def sample(model: CharacterModel, text: Text, length: int, seed: int, heat: float = 0.7) -> str:
+def sample(model: CharacterModel, text: Text, length: int, seed: int, heat: float = 0.8) -> str:
     """Write on from the end of the training text, character by character.
 
     Parameters

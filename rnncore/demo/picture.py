@@ -42,7 +42,8 @@ def draw(path: Path, history: History, counted: float, reaches: dict[str, Array]
     if history.validation:
         left.plot(*zip(*history.validation, strict=True), "o-", label="validation")
     left.axhline(counted, color="black", linestyle="--", label="counted 5-gram model")
-    left.set(xlabel="updates", ylabel="loss, nats per character", title="Loss", ylim=(1, None))
+    left.set(xlabel="updates", ylabel="loss, nats per character", title="Loss")
+    left.set_ylim(bottom=0.9 * min(counted, *history.losses))
     left.legend()
 
     for style, (moment, norms) in zip(("-", "--", ":"), reaches.items(), strict=False):

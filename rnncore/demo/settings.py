@@ -36,8 +36,8 @@ class Settings:
         return max(1, round(0.03 * self.updates))
 
 
-SHORT = Settings(updates=1650, hidden=256, dropout=0.1, rate=0.006)
+SHORT = Settings(updates=1500, hidden=256, dropout=0.1, rate=0.006)
 """About two minutes on two cores."""
 
-LONG = Settings(updates=3300, hidden=512, dropout=0.4, rate=0.003)
+LONG = Settings(updates=3000, hidden=512, dropout=0.4, rate=0.003)
 """About fifteen minutes on two cores."""

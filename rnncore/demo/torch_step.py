@@ -40,7 +40,7 @@ def torch_step(
         logits = parts["output"](y).reshape(-1, symbols)
         loss = torch.nn.functional.cross_entropy(logits, torch.from_numpy(targets).reshape(-1))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(parts.parameters(), settings.max_norm)
         optimizer.step()
         return float(loss.item())

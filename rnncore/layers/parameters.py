@@ -64,7 +64,7 @@ class Parametrised:
         TypeError
             If nothing is wrong but dtypes.
         """
-        values = _checked_entries(self._params, state_dict)
+        values = checked_entries(self._params, state_dict)
         for name, value in values.items():
             self._params[name][...] = value
         self._params_changed()
@@ -125,13 +125,13 @@ def rebuild(
     layer.load_state_dict(params)
     if grads is not None:
         own = layer._own_grads()
-        for name, value in _checked_entries(own, grads).items():
+        for name, value in checked_entries(own, grads).items():
             own[name][...] = value
     layer._remember(memory)
     return layer
 
 
-def _checked_entries(params: Mapping[str, Array], given: Mapping[str, object]) -> dict[str, Array]:
+def checked_entries(params: Mapping[str, Array], given: Mapping[str, object]) -> dict[str, Array]:
     """Return the entries as arrays, or raise one error about all that is wrong with them."""
     if not isinstance(given, Mapping):
         raise TypeError(f"state_dict: expected a mapping, got {type(given).__name__}")

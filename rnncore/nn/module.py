@@ -4,32 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, TypeAlias
 
 import numpy as np
 
 from rnncore.checks import Array
 from rnncore.layers import options
-from rnncore.layers.parameters import _checked_entries as checked_entries
-
-
-@runtime_checkable
-class Trainable(Protocol):
-    """What modules and recurrent layers have in common, and all that an optimiser needs."""
-
-    @property
-    def params(self) -> Mapping[str, Array]:
-        """Parameters by name."""
-
-    @property
-    def grads(self) -> Mapping[str, Array]:
-        """Gradients under the same names."""
-
-    def zero_grad(self) -> None:
-        """Set every gradient to zero."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Set every parameter."""
+from rnncore.layers.parameters import Parametrised
+from rnncore.layers.parameters import checked_entries
 
 
 class Module:
@@ -76,10 +58,10 @@ class Module:
         kept, self._kept = self._kept, None
         return kept
 
-    def parts(self) -> Iterator[tuple[str, Trainable]]:
+    def parts(self) -> Iterator[tuple[str, Module | Parametrised]]:
         """Yield the name and value of every attribute that is itself a module or a layer."""
         for name, value in vars(self).items():
-            if isinstance(value, Trainable):
+            if isinstance(value, Module | Parametrised):
                 yield name, value
 
     @property
@@ -153,3 +135,7 @@ class Module:
             return f"{type(self).__name__}({self._options()})"
         lines = [f"  {name}: " + repr(part).replace("\n", "\n  ") for name, part in parts]
         return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"
+
+
+Trainable: TypeAlias = Module | Parametrised
+"""Modules and recurrent layers: parameters, gradients and how to save them."""

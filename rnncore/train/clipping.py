@@ -6,7 +6,10 @@ import math
 
 import numpy as np
 
+from rnncore.checks import Array
 from rnncore.train.groups import Modules, named_gradients
+
+BLOCK = 16384
 
 
 def clip_grad_norm(modules: Modules, max_norm: float) -> float:
@@ -38,7 +41,7 @@ def clip_grad_norm(modules: Modules, max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(f"max_norm: expected more than 0, got {max_norm}")
     grads = [grad for _, _, grad in named_gradients(modules)]
-    norm = math.sqrt(sum(float(np.square(grad, dtype=np.float64).sum()) for grad in grads))
+    norm = math.sqrt(sum(map(_sum_of_squares, grads)))
     if math.isfinite(norm) and norm > max_norm:
         for grad in grads:
             grad *= grad.dtype.type(max_norm / norm)
@@ -51,3 +54,12 @@ def clip_grad_value(modules: Modules, max_value: float) -> None:
         raise ValueError(f"max_value: expected more than 0, got {max_value}")
     for _, _, grad in named_gradients(modules):
         np.clip(grad, -max_value, max_value, out=grad)
+
+
+def _sum_of_squares(array: Array) -> float:
+    """Sum in float64, block by block: no BLAS, whose order depends on threads, no large array."""
+    flat, total = array.reshape(-1), 0.0
+    for start in range(0, flat.size, BLOCK):
+        block = flat[start : start + BLOCK].astype(np.float64)
+        total += float(np.square(block, out=block).sum())
+    return total

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rnncore.checks import Array
-from rnncore.layers.parameters import _checked_entries as checked_entries
+from rnncore.layers.parameters import checked_entries
 from rnncore.nn import primitives
 from rnncore.train.groups import Modules, named_gradients, named_modules
 

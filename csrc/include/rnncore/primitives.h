@@ -31,8 +31,8 @@ void linear_backward(const Linear<T>& linear, const T* dout, T* dx, T* dweight, 
 // Sum over rows of -log softmax(logits)[target]; dlogits (rows, classes) = softmax - onehot. Rows
 // whose target is negative count nothing.
 template <class T>
-double softmax_cross_entropy(const T* logits, const int64_t* targets, int64_t rows,
-                             int64_t classes, T* dlogits, int num_threads);
+double softmax_cross_entropy(const T* logits, const int64_t* targets, int64_t rows, int64_t classes,
+                             T* dlogits, int num_threads);
 
 // dweight[indices[i]] += dout[i], i ascending
 template <class T>

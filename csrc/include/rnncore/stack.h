@@ -1,8 +1,8 @@
 // The C++ API: pack a stack's weights, run it over whole sequences, and go back through time.
 //
-// Nothing here owns a caller's array. Weights are packed once (PackedStack) and any number of calls,
-// from any number of threads, may use them. forward() throws Interrupted when its interrupt asks to
-// stop, std::bad_alloc when memory runs out, and never leaves a thread behind.
+// Nothing here owns a caller's array. Weights are packed once (PackedStack) and any number of
+// calls, from any number of threads, may use them. forward() throws Interrupted when its interrupt
+// asks to stop, std::bad_alloc when memory runs out, and never leaves a thread behind.
 #pragma once
 
 #include <memory>
@@ -61,21 +61,22 @@ struct ForwardCall {
   Sequence x;                        // (T, N, D)
   const void* h0 = nullptr;          // (L*K, N, P) contiguous; null: zero
   const void* c0 = nullptr;          // (L*K, N, H)
-  std::vector<Sequence> masks;       // empty, or for each layer what multiplies its input (data may be null)
-  MutableSequence y;                 // (T, N, K*P), written in full
-  void* hn = nullptr;                // as h0
+  std::vector<Sequence>
+      masks;           // empty, or for each layer what multiplies its input (data may be null)
+  MutableSequence y;   // (T, N, K*P), written in full
+  void* hn = nullptr;  // as h0
   void* cn = nullptr;
   int num_threads = 1;
   Interrupt interrupt;
 };
 
 struct BackwardCall {
-  ForwardCall forward;                    // as it was; y holds the results
-  Sequence dy;                            // (T, N, K*P); data null: zero
-  const void* dhn = nullptr;              // (L*K, N, P); null: zero
+  ForwardCall forward;        // as it was; y holds the results
+  Sequence dy;                // (T, N, K*P); data null: zero
+  const void* dhn = nullptr;  // (L*K, N, P); null: zero
   const void* dcn = nullptr;
-  MutableSequence dx;                     // (T, N, D), written in full; data null: not wanted
-  void* dh0 = nullptr;                    // written
+  MutableSequence dx;   // (T, N, D), written in full; data null: not wanted
+  void* dh0 = nullptr;  // written
   void* dc0 = nullptr;
   std::vector<LayerGradients> gradients;  // added to, once all else is done
   bool retain = false;                    // leave the tape as it is
