@@ -17,23 +17,35 @@ import numpy as np
 import rnncore as rc
 from rnncore import _rnncore
 
+PAUSE = 0.005  # seconds
+SHORT = 0.2
 RESULTS = Path(__file__).parent / "results"
 
 
 def interleaved(
     actions: dict[str, Callable[[], object]], seconds: float, least: int = 5
 ) -> dict[str, list[float]]:
-    """Time each action again and again in turn, for about `seconds` in all."""
-    for action in actions.values():
-        action()
+    """Time each action again and again in turn, for about `seconds` in all.
+
+    A pause lets the threads of what ran before fall asleep: PyTorch's spin for some milliseconds,
+    and would take a CPU from whoever comes next. A short action then runs once untimed, to wake its own.
+    """
+    short = {name: _once(action) < SHORT for name, action in actions.items()}
     times: dict[str, list[float]] = {name: [] for name in actions}
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(next(iter(times.values()))) < least:
         for name, action in actions.items():
-            start = time.perf_counter()
-            action()
-            times[name].append(time.perf_counter() - start)
+            time.sleep(PAUSE)
+            if short[name]:
+                action()
+            times[name].append(_once(action))
     return times
+
+
+def _once(action: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    action()
+    return time.perf_counter() - start
 
 
 def summary(times: list[float]) -> dict[str, float]:

@@ -56,7 +56,7 @@ void BackwardRun<T>::fit(int threads) {
   scratch_.clear();
   scratch_.resize(static_cast<size_t>(threads_));
   for (Scratch& scratch : scratch_) {
-    scratch.a = Buffer::of<const T*>(kRowsAtOnce);
+    scratch.a = Buffer::of<const T*>(2 * kRowsAtOnce);
     scratch.c = Buffer::of<T*>(kRowsAtOnce);
     scratch.outer = Buffer::of<T>(kOuterScratch);
     if (spec_.num_directions == 2) {

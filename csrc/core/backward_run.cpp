@@ -178,72 +178,72 @@ void BackwardRun<T>::mask_dx(int64_t layer, Range rows) {
 template <class T>
 bool BackwardRun<T>::make_weights(Run& run, int index, int64_t layer, int64_t k) {
   const Direction& d = direction(layer, k);
-  const LayerTape& tape = tape_of(layer, k);
+  const CellShape& shape = packed_.shape;
   const int64_t height = spec_.gates() * spec_.hidden_size, inputs = spec_.layer_inputs(layer);
   T* to = d.weights.template as<T>();
-  const Weight input = {d.slots, tape_.slots_stride, input_columns_.as<int64_t>(), height, inputs,
-                        to,      Factor::input};
-  if (!make_weight(run, index, d, input, tape)) return false;
-  to += height * inputs;
-  const Weight recurrent = {
-      d.slots, tape_.slots_stride,  recurrent_columns_.as<int64_t>(), height, spec_.outputs(),
-      to,      Factor::state_before};
-  if (!make_weight(run, index, d, recurrent, tape)) return false;
-  to += height * spec_.outputs();
-  if (spec_.bias) {
-    make_biases(index, layer, k);
-    to += 2 * height;
+  const Weight both[] = {{Factor::input, inputs, to},
+                         {Factor::state_before, spec_.outputs(), to + height * inputs}};
+  to += height * (inputs + spec_.outputs()) + (spec_.bias ? 2 * height : 0);
+  const Gradients of_input = {d.slots, tape_.slots_stride, input_columns_.as<int64_t>(), height};
+  if (shape.input_slot == shape.recurrent_slot) {
+    if (!make_products(run, index, layer, k, of_input, both, 2)) return false;
+  } else {
+    const Gradients of_recurrent = {d.slots, tape_.slots_stride, recurrent_columns_.as<int64_t>(),
+                                    height};
+    if (!make_products(run, index, layer, k, of_input, &both[0], 1)) return false;
+    if (!make_products(run, index, layer, k, of_recurrent, &both[1], 1)) return false;
   }
+  if (spec_.bias) make_biases(index, layer, k);
   if (!spec_.proj_size) return true;
-  const Weight projection = {d.doutput.template as<T>(),
-                             padded(spec_.outputs()),
-                             output_columns_.as<int64_t>(),
-                             spec_.outputs(),
-                             spec_.hidden_size,
-                             to,
-                             Factor::hidden};
-  return make_weight(run, index, d, projection, tape);
+  const Gradients of_outputs = {d.doutput.template as<T>(), padded(spec_.outputs()),
+                                output_columns_.as<int64_t>(), spec_.outputs()};
+  const Weight projection = {Factor::hidden, spec_.hidden_size, to};
+  return make_products(run, index, layer, k, of_outputs, &projection, 1);
 }
 
-// One matrix's gradient: this member's rows of it, over all packed rows.
 template <class T>
-bool BackwardRun<T>::make_weight(Run& run, int index, const Direction& d, const Weight& weight,
-                                 const LayerTape& tape) {
+const T* BackwardRun<T>::factor_row(int64_t layer, int64_t k, Factor factor, int64_t s, int64_t r) {
+  const Direction& d = direction(layer, k);
+  switch (factor) {
+    case Factor::input:
+      return d.x.from(0).at(s, r);
+    case Factor::state_before:
+      if (s) return d.y.from(0).at(s - 1, r);
+      return d.h_initial.template as<T>() + r * state_stride_;
+    case Factor::hidden:
+      break;
+  }
+  const int64_t packed = sequences_.offsets()[s] + r;
+  return tape_of(layer, k).hidden.template as<T>() + packed * padded(spec_.hidden_size);
+}
+
+// Gradients of matrices: this member's rows of them, over all packed rows.
+template <class T>
+bool BackwardRun<T>::make_products(Run& run, int index, int64_t layer, int64_t k,
+                                   const Gradients& gradients, const Weight* weights, int count) {
   const Scratch& scratch = scratch_[static_cast<size_t>(index)];
-  const Range mine = part_of(weight.height, index, threads_);
-  const SequenceRows<const T> x = d.x.from(0), y = d.y.from(0);
-  const T** b = scratch.a.template as<const T*>();
+  const Range mine = part_of(gradients.height, index, threads_);
+  const int64_t live = sequences_.live();
   OuterProduct<T> product;
-  product.gradients_stride = weight.gradients_stride;
-  product.gradient_columns = weight.columns;
-  product.b = b;
-  product.columns = weight.width;
+  product.gradients_stride = gradients.stride;
+  product.gradient_columns = gradients.columns;
   product.begin = mine.begin;
   product.end = mine.end;
-  product.c = weight.to;
-  product.c_stride = weight.width;
+  product.factors = count;
   product.scratch = scratch.outer.template as<T>();
-  const int64_t live = sequences_.live();
   int64_t begin = 0;
   do {
     product.length = std::min(live - begin, kRowsAtOnce);
-    product.gradients = weight.gradients + begin * weight.gradients_stride;
+    product.gradients = gradients.rows + begin * gradients.stride;
     product.accumulate = begin > 0;
-    if (live) {
+    for (int f = 0; f < count; ++f) {
+      const Weight& weight = weights[f];
+      const T** b = scratch.a.template as<const T*>() + f * kRowsAtOnce;
+      product.factor[f] = {b, weight.width, weight.to, weight.width};
+      if (live == 0) continue;
       PackedRow at(sequences_, begin);
       for (int64_t i = 0; i < product.length; ++i, at.next()) {
-        switch (weight.factor) {
-          case Factor::input:
-            b[i] = x.at(at.s, at.r);
-            break;
-          case Factor::state_before:
-            b[i] =
-                at.s ? y.at(at.s - 1, at.r) : d.h_initial.template as<T>() + at.r * state_stride_;
-            break;
-          case Factor::hidden:
-            b[i] = tape.hidden.template as<T>() + (begin + i) * padded(spec_.hidden_size);
-            break;
-        }
+        b[i] = factor_row(layer, k, weight.factor, at.s, at.r);
       }
     }
     kernels_.outer_product(product);

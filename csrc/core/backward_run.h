@@ -34,18 +34,21 @@ class BackwardRun {
     Rows<const T> x, y, dy;
     Buffer weights;  // scratch for all its gradients, in the order of the parameters
   };
-  struct Scratch {  // of one member
-    Buffer a, c, outer;
-    Buffer second;  // rows of dx from the reversed direction
+  struct Scratch {       // of one member
+    Buffer a, c, outer;  // a: also the rows of a second factor
+    Buffer second;       // rows of dx from the reversed direction
   };
   enum class Factor { input, state_before, hidden };
-  struct Weight {  // one matrix's gradient: the sum of these gradients times that factor
-    const T* gradients;
-    ptrdiff_t gradients_stride;
-    const int64_t* columns;
-    int64_t height, width;
-    T* to;
+  struct Weight {  // a matrix's gradient: a sum over packed rows of gradients times this factor
     Factor factor;
+    int64_t width;
+    T* to;
+  };
+  struct Gradients {  // that one or two matrices share
+    const T* rows;
+    ptrdiff_t stride;
+    const int64_t* columns;
+    int64_t height;
   };
 
   void allocate();
@@ -67,8 +70,9 @@ class BackwardRun {
   int64_t dx_rows_at_once() const { return spec_.num_directions == 2 ? 192 : kRowsAtOnce; }
   void mask_dx(int64_t layer, Range rows);
   bool make_weights(Run& run, int index, int64_t layer, int64_t k);
-  bool make_weight(Run& run, int index, const Direction& d, const Weight& weight,
-                   const LayerTape& tape);
+  bool make_products(Run& run, int index, int64_t layer, int64_t k, const Gradients& gradients,
+                     const Weight* weights, int count);
+  const T* factor_row(int64_t layer, int64_t k, Factor factor, int64_t s, int64_t r);
   void make_biases(int index, int64_t layer, int64_t k);
   static void job(void* self, Run& run, int index);
   static void add_job(void* self, Run& run, int index);

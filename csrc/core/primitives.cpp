@@ -102,12 +102,9 @@ void weight_part(const Linear<T>& l, const T* dout, T* dweight, T* dbias, const 
   OuterProduct<T> p;
   p.gradients_stride = l.outputs;
   p.gradient_columns = columns;
-  p.b = b;
-  p.columns = l.inputs;
+  p.factor[0] = {b, l.inputs, sums, l.inputs};
   p.begin = mine.begin;
   p.end = mine.end;
-  p.c = sums;
-  p.c_stride = l.inputs;
   p.scratch = scratch;
   for (int64_t begin = 0; begin == 0 || begin < l.rows; begin += kRowsAtOnce) {
     p.length = std::min(kRowsAtOnce, l.rows - begin);

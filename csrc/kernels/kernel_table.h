@@ -102,18 +102,24 @@ struct RowsProduct {
 };
 
 // c[i][j] = sum over k of gradients[k][column(i)] * b[k][j], for i in [begin, end): the gradient of
-// a weight. Row i = gate * units + unit of c is found in slot rows at the gate's slot.
+// a weight. Row i = gate * units + unit of c is found in slot rows at the gate's slot. Two weights
+// that meet the same gradients are made together.
+template <class T>
+struct OuterFactor {
+  const T* const* b = nullptr;  // a row address for each k
+  int64_t columns = 0;
+  T* c = nullptr;
+  ptrdiff_t c_stride = 0;
+};
 template <class T>
 struct OuterProduct {
   int64_t length = 0;  // of the sum
   const T* gradients = nullptr;
   ptrdiff_t gradients_stride = 0;
   const int64_t* gradient_columns = nullptr;
-  const T* const* b = nullptr;
-  int64_t columns = 0;
+  int factors = 1;
+  OuterFactor<T> factor[2];
   int64_t begin = 0, end = 0;
-  T* c = nullptr;
-  ptrdiff_t c_stride = 0;
   bool accumulate = false;  // the sum goes on from c
   T* scratch = nullptr;     // kOuterScratch values
 };
@@ -208,9 +214,10 @@ struct KernelTable {
   double (*read_once)(const float* data, int64_t count);
 };
 
-// Values of scratch that outer_product needs for any number of columns.
-constexpr int64_t kOuterDepth = 512, kOuterHeight = 192, kOuterWidth = 1024;
-constexpr int64_t kOuterScratch = kOuterDepth * (kOuterHeight + kOuterWidth + 2 * kGroup);
+// Blocks of an outer product, and the values of scratch that it needs: two strips of b, one of da.
+constexpr int64_t kOuterDepth = 1024, kOuterHeight = 96, kOuterWidth = 768;
+constexpr int64_t kOuterStrip = kOuterDepth * (kOuterWidth + kGroup);
+constexpr int64_t kOuterScratch = 2 * kOuterStrip + kOuterDepth * (kOuterHeight + kGroup);
 
 const KernelTable* baseline_kernels();
 const KernelTable* avx2_kernels();

@@ -60,16 +60,23 @@ inline void pack_gradients(const OuterProduct<T>& p, int64_t k_begin, int64_t de
   }
 }
 
-// b[k][j] for j in [begin, end) as [block][k][lane], four blocks in turn.
+// Some columns of a factor's b and c.
 template <class T>
-inline void pack_b(const OuterProduct<T>& p, int64_t k_begin, int64_t depth, int64_t begin,
-                   int64_t end, T* packed) {
+struct OuterStrip {
+  const OuterFactor<T>* factor;
+  int64_t begin, end;
+  const T* packed;
+};
+
+// b[k][j] of a strip as [block][k][lane], four blocks in turn.
+template <class T>
+inline void pack_b(const OuterStrip<T>& strip, int64_t k_begin, int64_t depth, T* packed) {
   constexpr int kLane = kLanes<T>, kAtOnce = 4;
-  for (int64_t j = begin; j < end; j += kAtOnce * kLane) {
-    const int64_t last = end - j < kAtOnce * kLane ? end : j + kAtOnce * kLane;
-    T* panel = packed + (j - begin) * depth;
+  for (int64_t j = strip.begin; j < strip.end; j += kAtOnce * kLane) {
+    const int64_t last = strip.end - j < kAtOnce * kLane ? strip.end : j + kAtOnce * kLane;
+    T* panel = packed + (j - strip.begin) * depth;
     for (int64_t k = 0; k < depth; ++k) {
-      const T* row = p.b[k_begin + k];
+      const T* row = strip.factor->b[k_begin + k];
       T* to = panel + k * kLane;
       for (int64_t at = j; at < last; at += kLane, to += depth * kLane) {
         store(to, load_upto(row + at, existing<T>(last - at)));
@@ -80,91 +87,121 @@ inline void pack_b(const OuterProduct<T>& p, int64_t k_begin, int64_t depth, int
 
 template <class T>
 struct OuterBlock {
-  int64_t depth, begin, count, column_begin, column_end;  // rows i and columns j of c
-  bool first;                                             // of the blocks of k
-  const T *gradients, *b;                                 // panels, or slot rows from k's first on
-  const int64_t* columns;                                 // of slot rows read in place; else null
+  int64_t depth, begin, count;  // rows i of c
+  bool first;                   // of the blocks of k
+  const T* gradients;           // packed, or slot rows from k's first on
+  ptrdiff_t k_stride;
+  const int64_t* columns;  // of slot rows read in place; else null
 };
 
 template <class T>
-inline void outer_tile(const OuterProduct<T>& p, const OuterBlock<T>& block, int64_t i, int rows,
+inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, int64_t i, int rows,
                        int64_t j, int blocks) {
   constexpr int kLane = kLanes<T>;
   constexpr int64_t kTall = TileShape<1>::kTallest;
+  const OuterFactor<T>& factor = *strip.factor;
   alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
   Product<T> product;
-  product.k_stride = block.columns ? p.gradients_stride : kTall;
+  product.k_stride = block.k_stride;
   product.segment_length = block.depth;
   product.segment_stride = 0;
   product.block_stride = block.depth * kLane;
-  product.panel = block.b + (j - block.column_begin) / kLane * product.block_stride;
+  product.panel = strip.packed + (j - strip.begin) / kLane * product.block_stride;
   T* to = tile;
   for (int m = 0; m < rows; ++m) {
     product.rows[m] = block.columns ? block.gradients + block.columns[i + m]
                                     : block.gradients + i / kTall * block.depth * kTall + m;
+    const T* c = factor.c + (block.begin + i + m) * factor.c_stride + j;
+    if (block.first) prefetch_row(c, blocks * kLane);
     for (int v = 0; v < blocks; ++v, to += kLane) {
-      const int64_t column = j + v * kLane;
-      const T* from = p.c + (block.begin + i + m) * p.c_stride + column;
-      const int exist = existing<T>(block.column_end - column);
-      store(to, block.first ? typename VecOf<T>::Vec{} : load_upto(from, exist));
+      const int exist = existing<T>(strip.end - j - v * kLane);
+      store(to, block.first ? typename VecOf<T>::Vec{} : load_upto(c + v * kLane, exist));
     }
   }
   choose_tile<T, 1>(rows, blocks)(product, tile);
   to = tile;
   for (int m = 0; m < rows; ++m) {
+    T* c = factor.c + (block.begin + i + m) * factor.c_stride + j;
     for (int v = 0; v < blocks; ++v, to += kLane) {
-      const int64_t column = j + v * kLane;
-      store_upto(p.c + (block.begin + i + m) * p.c_stride + column, load(to),
-                 existing<T>(block.column_end - column));
+      store_upto(c + v * kLane, load(to), existing<T>(strip.end - j - v * kLane));
     }
   }
 }
 
 template <class T>
-inline void outer_block(const OuterProduct<T>& p, const OuterBlock<T>& block) {
+inline void outer_block(const OuterStrip<T>& strip, const OuterBlock<T>& block) {
   constexpr int kLane = kLanes<T>;
   constexpr int64_t kTall = TileShape<1>::kTallest;
   int blocks = 1;
-  for (int64_t j = block.column_begin; j < block.column_end; j += blocks * kLane) {
-    const int64_t left = (block.column_end - j + kLane - 1) / kLane;
+  for (int64_t j = strip.begin; j < strip.end; j += blocks * kLane) {
+    const int64_t left = (strip.end - j + kLane - 1) / kLane;
     const int fit = TileShape<1>::blocks(kTall);
     blocks = fit < left ? fit : static_cast<int>(left);
     for (int64_t i = 0; i < block.count; i += kTall) {
       const int rows = static_cast<int>(block.count - i < kTall ? block.count - i : kTall);
-      outer_tile(p, block, i, rows, j, blocks);
+      outer_tile(strip, block, i, rows, j, blocks);
     }
   }
 }
 
+// One or two strips of columns, for one block of k.
 template <class T>
-void outer_product(const OuterProduct<T>& p) {
+inline void outer_strips(const OuterProduct<T>& p, OuterStrip<T>* strips, int count, int64_t k,
+                         int64_t depth, bool first) {
   constexpr int64_t kTall = TileShape<1>::kTallest;
   constexpr int64_t kHigh = kOuterHeight / kTall * kTall;
-  const bool narrow = p.columns <= 2 * TileShape<1>::blocks(kTall) * kLanes<T>;
-  T* b = p.scratch;
-  T* gradients = p.scratch + kOuterDepth * (kOuterWidth + kGroup);
-  for (int64_t i = p.begin; p.length == 0 && !p.accumulate && i < p.end; ++i) {
-    memset(p.c + i * p.c_stride, 0, static_cast<size_t>(p.columns) * sizeof(T));
+  int64_t width = 0;
+  for (int s = 0; s < count; ++s) {
+    T* packed = p.scratch + s * kOuterStrip;
+    pack_b(strips[s], k, depth, packed);
+    strips[s].packed = packed;
+    width += strips[s].end - strips[s].begin;
   }
+  const bool narrow = width <= 2 * TileShape<1>::blocks(kTall) * kLanes<T>;
+  T* gradients = p.scratch + 2 * kOuterStrip;
+  for (int64_t i = p.begin; i < p.end; i += kHigh) {
+    const int64_t rows = p.end - i < kHigh ? p.end - i : kHigh;
+    OuterBlock<T> block = {depth, i, rows, first, gradients, kTall, nullptr};
+    if (narrow) {
+      block.gradients = p.gradients + k * p.gradients_stride;
+      block.k_stride = p.gradients_stride;
+      block.columns = p.gradient_columns + i;
+    } else {
+      pack_gradients(p, k, depth, i, rows, gradients);
+    }
+    for (int s = 0; s < count; ++s) outer_block(strips[s], block);
+  }
+}
+
+template <class T>
+inline void outer_depth(const OuterProduct<T>& p, int64_t k, int64_t depth, bool first) {
+  OuterStrip<T> strips[2];
+  int waiting = 0;
+  for (int f = 0; f < p.factors; ++f) {
+    const OuterFactor<T>& factor = p.factor[f];
+    for (int64_t j = 0; j < factor.columns; j += kOuterWidth) {
+      const int64_t end = factor.columns - j < kOuterWidth ? factor.columns : j + kOuterWidth;
+      strips[waiting++] = {&factor, j, end, nullptr};
+      if (waiting < 2) continue;
+      outer_strips(p, strips, waiting, k, depth, first);
+      waiting = 0;
+    }
+  }
+  if (waiting) outer_strips(p, strips, waiting, k, depth, first);
+}
+
+template <class T>
+void outer_product(const OuterProduct<T>& p) {
   const int64_t parts = (p.length + kOuterDepth - 1) / kOuterDepth;
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t k = p.length * part / parts;
-    const int64_t depth = p.length * (part + 1) / parts - k;
-    const bool first = part == 0 && !p.accumulate;
-    for (int64_t j = 0; j < p.columns; j += kOuterWidth) {
-      const int64_t j_end = p.columns - j < kOuterWidth ? p.columns : j + kOuterWidth;
-      pack_b(p, k, depth, j, j_end, b);
-      for (int64_t i = p.begin; i < p.end; i += kHigh) {
-        const int64_t count = p.end - i < kHigh ? p.end - i : kHigh;
-        OuterBlock<T> block = {depth, i, count, j, j_end, first, gradients, b, nullptr};
-        if (narrow) {
-          block.gradients = p.gradients + k * p.gradients_stride;
-          block.columns = p.gradient_columns + i;
-        } else {
-          pack_gradients(p, k, depth, i, count, gradients);
-        }
-        outer_block(p, block);
-      }
+    outer_depth(p, k, p.length * (part + 1) / parts - k, part == 0 && !p.accumulate);
+  }
+  if (parts || p.accumulate) return;
+  for (int f = 0; f < p.factors; ++f) {
+    for (int64_t i = p.begin; i < p.end; ++i) {
+      memset(p.factor[f].c + i * p.factor[f].c_stride, 0,
+             static_cast<size_t>(p.factor[f].columns) * sizeof(T));
     }
   }
 }

@@ -10,7 +10,7 @@
 namespace rnncore {
 namespace RNNCORE_ISA {
 
-constexpr int64_t kDepth = 512, kHeight = 192;
+constexpr int64_t kDepth = 1024, kHeight = 96;
 
 template <class T, int kGates>
 struct RowsTile {
@@ -45,6 +45,9 @@ struct RowsTile {
           store(to, from ? load_upto(from + at(unit + b * kLane, g), exist) : Vec{});
         }
       }
+    }
+    for (int m = 0; m < rows && !from_c; ++m) {
+      prefetch_row(p.c[first + m] + at(unit, 0), blocks * kGates * kLane);
     }
     choose_tile<T, kGates>(rows, blocks)(product, tile);
     to = tile;

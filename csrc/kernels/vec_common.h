@@ -77,6 +77,14 @@ inline typename VecOf<T>::Vec keep_first(typename VecOf<T>::Vec v, int count) {
   return load_first(lanes, count);
 }
 
+// Asks for the lines of a row that is about to be written.
+template <class T>
+inline void prefetch_row(const T* row, int64_t count) {
+  for (int64_t i = 0; i < count; i += 64 / static_cast<int64_t>(sizeof(T))) {
+    __builtin_prefetch(row + i, 1);
+  }
+}
+
 // The lanes of a and b in turn: those of the lower half of each, or of the upper half.
 template <class Vec>
 inline Vec interleave(Vec a, Vec b, bool upper) {
