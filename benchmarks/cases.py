@@ -36,8 +36,8 @@ class Case:
         return 2 * self.T * self.N * weights
 
 
-# The recurrent part alone: one input makes the projection a small part of the work, and sequences are
-# long enough for what a call costs once (about 20 us with two threads) not to count.
+# The recurrent part alone: one input makes the projection a small part of the work, and sequences
+# are long enough for what a call costs once (about 20 us with two threads) not to count.
 RECURRENT = [
     Case("LSTM", 50, 50, 1, 512),
     Case("LSTM", 50, 20, 1, 650),

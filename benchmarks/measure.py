@@ -28,7 +28,8 @@ def interleaved(
     """Time each action again and again in turn, for about `seconds` in all.
 
     A pause lets the threads of what ran before fall asleep: PyTorch's spin for some milliseconds,
-    and would take a CPU from whoever comes next. A short action then runs once untimed, to wake its own.
+    and would take a CPU from whoever comes next. A short action then runs once untimed, to wake
+    its own.
     """
     short = {name: _once(action) < SHORT for name, action in actions.items()}
     times: dict[str, list[float]] = {name: [] for name in actions}
@@ -65,11 +66,17 @@ def cpu_name() -> str:
 
 
 def commit() -> str:
-    """Return the commit that is measured, marked where the tree differs from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
-    here = Path(__file__).parent
-    done = subprocess.run(command, capture_output=True, text=True, cwd=here, check=False)
-    return done.stdout.strip() or "unknown"
+    """Return the commit that is measured, marked where the engine's sources differ from it."""
+    root = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        done = subprocess.run(
+            ["git", *arguments], capture_output=True, text=True, cwd=root, check=False
+        )
+        return done.stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "csrc", "src", "rnncore", "setup.py")
+    return (git("rev-parse", "--short=12", "HEAD") or "unknown") + ("-dirty" if changed else "")
 
 
 def conditions(threads: int, **versions: str) -> dict[str, Any]:

@@ -2,9 +2,9 @@
 
     python -m benchmarks recurrent [--threads 2] [--seconds 4]
 
-Limits are measured in the same run, before and after each case: fused multiply-adds in registers, and
-reading an array of the weights' size. A case of one row reads every weight once a step, so its limit
-is the reading; cases of many rows are limited by arithmetic.
+Limits are measured in the same run, before and after each case: fused multiply-adds in registers,
+and reading an array of the weights' size. A case of one row reads every weight once a step, so its
+limit is the reading; cases of many rows are limited by arithmetic.
 """
 
 from __future__ import annotations
@@ -79,4 +79,3 @@ def main(arguments: list[str]) -> None:
         options.name, {"conditions": measure.conditions(options.threads), "rows": rows}
     )
     print(f"wrote {path}")
-

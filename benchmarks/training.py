@@ -96,4 +96,3 @@ def main(arguments: list[str]) -> None:
     found = measure.conditions(options.threads, torch=torch.__version__)
     path = measure.write(options.name, {"conditions": found, "rows": rows, "geometric_mean": mean})
     print(f"wrote {path}")
-

@@ -18,6 +18,9 @@ from rnncore.demo.torch_step import torch_step
 
 Step = Callable[[Indices, Indices], float]
 
+_PAUSE = 0.02
+"""Seconds before each contender's turn."""
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -54,8 +57,9 @@ def engine_step(model: CharacterModel, settings: Settings) -> Step:
 def compare(text: Text, settings: Settings, rounds: int = 7) -> list[Measured]:
     """Time the training step of every contender in turn, round after round.
 
-    All start from the same weights, on the same batches, without dropout. The first round warms
-    up and is not counted.
+    All start from the same weights, on the same batches, without dropout. Before a step is timed
+    the threads of the contender before it get time to fall asleep (they spin for milliseconds after
+    their last work, on CPUs that the next one needs), and an untimed step wakes its own.
 
     Parameters
     ----------
@@ -84,13 +88,14 @@ def compare(text: Text, settings: Settings, rounds: int = 7) -> list[Measured]:
     batches = train.TextBatches(text.training, settings.batch, settings.steps, settings.seed)
     times: dict[str, list[float]] = {name: [] for name in contenders}
     losses: dict[str, float] = {}
-    for turn in range(rounds + 1):
+    for turn in range(rounds):
+        inputs, targets = batches[turn][:2]
         for name, step in contenders.items():
+            time.sleep(_PAUSE)
+            losses.setdefault(name, step(inputs, targets))
             started = time.perf_counter()
-            loss = step(*batches[turn][:2])
-            if turn:
-                times[name].append(time.perf_counter() - started)
-            losses.setdefault(name, loss)
+            step(inputs, targets)
+            times[name].append(time.perf_counter() - started)
     characters = settings.batch * settings.steps
     return [
         Measured(name, middle, min(seen), max(seen), characters / middle, losses[name])

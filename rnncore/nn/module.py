@@ -10,8 +10,7 @@ import numpy as np
 
 from rnncore.checks import Array
 from rnncore.layers import options
-from rnncore.layers.parameters import Parametrised
-from rnncore.layers.parameters import checked_entries
+from rnncore.layers.parameters import Parametrised, checked_entries
 
 
 class Module:
