@@ -115,11 +115,13 @@ class SequenceTape(Tape):
     @contextmanager
     def record(self) -> Iterator[Record]:
         """Lend what is held, and let go of it once the backend has used it up."""
-        assert self._record is not None, "callers check that a tape is not spent"
+        record = self._record
+        if record is None:  # another thread came between the caller's check and here
+            raise RuntimeError("tape: it was consumed by an earlier backward")
         try:
-            yield self._record
+            yield record
         finally:
-            if self._record.core.spent:
+            if record.core.spent:
                 self._record = None
 
 

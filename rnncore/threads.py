@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from rnncore import checks
+from rnncore import _rnncore, checks
 
 MAX_THREADS = 256
 """Larger requests are lowered to this."""
@@ -52,6 +52,7 @@ def set_num_threads(n: int) -> None:
     """
     global _process_wide, _source
     _process_wide, _source = _checked(n), "set_num_threads"
+    _rnncore.set_num_threads(_process_wide)
 
 
 def get_num_threads() -> int:
@@ -61,7 +62,8 @@ def get_num_threads() -> int:
         return _override.value
     if _process_wide is None:
         _process_wide = _from_environment() or default_num_threads()
-    return _process_wide
+        _rnncore.set_num_threads(_process_wide)
+    return _rnncore.get_num_threads()  # which threadpoolctl may have changed
 
 
 def source() -> str:

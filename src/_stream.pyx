@@ -20,7 +20,8 @@ from rnncore.cyapi cimport (
 
 import numpy as np
 
-from rnncore import _rnncore  # noqa: F401  holds the capsule that is imported below
+from rnncore.checks import overlap
+from rnncore.threads import get_num_threads  # brings the engine in, which holds the capsule
 
 
 cdef extern from *:
@@ -37,6 +38,10 @@ cdef extern from *:
         int flags;
     } rnncore_array;
     enum { RNNCORE_ALIGNED = 0x0100, RNNCORE_WRITEABLE = 0x0400 };
+    static inline int rnncore_take(int* flag) {
+      return !__atomic_exchange_n(flag, 1, __ATOMIC_ACQUIRE);
+    }
+    static inline void rnncore_give(int* flag) { __atomic_store_n(flag, 0, __ATOMIC_RELEASE); }
     """
     ctypedef struct rnncore_array:
         char* data
@@ -47,12 +52,14 @@ cdef extern from *:
         int flags
     int RNNCORE_ALIGNED
     int RNNCORE_WRITEABLE
+    bint rnncore_take(int* flag) nogil
+    void rnncore_give(int* flag) nogil
 
 
 cdef const rnncore_c_api* table = import_rnncore()
 cdef object ndarray = np.ndarray
 cdef object empty = np.empty
-cdef int64_t WORTH_RELEASING = 1 << 20  # bytes of weights: a step long enough to let others run
+cdef int64_t WORTH_RELEASING = 1 << 20  # bytes of weights times rows: others may run meanwhile
 
 
 cdef struct Rows:
@@ -82,7 +89,7 @@ cdef class Stream:
     cdef rnncore_stream* stream
     cdef rnncore_sizes sizes
     cdef int64_t batch_rows
-    cdef bint busy
+    cdef int busy
     cdef object packed
     cdef object dtype
     cdef PyObject* descr
@@ -102,7 +109,7 @@ cdef class Stream:
         self.batch_rows = batch
         self.dtype = np.dtype("float32" if self.sizes.item_size == 4 else "float64")
         self.descr = <PyObject*>self.dtype
-        self.stream = table.stream_create(weights, batch, table.get_num_threads())
+        self.stream = table.stream_create(weights, batch, get_num_threads())
         if self.stream == NULL:
             raise MemoryError(f"stream: no memory for {batch} rows")
         if h0 is not None or c0 is not None:
@@ -146,18 +153,16 @@ cdef class Stream:
         cdef Rows y = self._rows("out", out, self.sizes.output_size, True)
         if ((<rnncore_array*>out).nd == 1) != flat:
             raise ValueError(f"out: expected as many axes as x_t, got shape {out.shape}")
-        if self._overlap(x, y):
+        if self._meet(x, y) and overlap(x_t, out):
             raise ValueError("out: overlaps x_t in memory")
-        if self.busy:
-            raise RuntimeError("stream: another thread is in step()")
+        self._take()
         cdef int failed
-        if self.sizes.nbytes < WORTH_RELEASING:
+        if self.sizes.nbytes * self.batch_rows < WORTH_RELEASING:
             failed = table.stream_step(self.stream, x.data, x.row_stride, y.data, y.row_stride)
         else:
-            self.busy = True
             with nogil:
                 failed = table.stream_step(self.stream, x.data, x.row_stride, y.data, y.row_stride)
-            self.busy = False
+        rnncore_give(&self.busy)
         if failed:
             raise MemoryError("stream: no memory for a step")
         return out
@@ -170,9 +175,10 @@ cdef class Stream:
         rows : array of bool (batch,) or of int, optional
             Which rows; all by default.
         """
-        self._check_idle()
         if rows is None:
+            self._take()
             table.stream_reset(self.stream, NULL)
+            rnncore_give(&self.busy)
             return
         chosen = np.asarray(rows)
         flags = np.zeros(self.batch_rows, np.uint8)
@@ -189,7 +195,9 @@ cdef class Stream:
         else:
             raise TypeError(f"rows: expected bools or ints, got {chosen.dtype}")
         cdef rnncore_array* array = <rnncore_array*>flags
+        self._take()
         table.stream_reset(self.stream, <const unsigned char*>array.data)
+        rnncore_give(&self.busy)
 
     @property
     def batch(self):
@@ -199,7 +207,6 @@ cdef class Stream:
     @property
     def state(self):
         """A copy of the state: h ``(L, batch, P)``, or for an LSTM the pair (h, c)."""
-        self._check_idle()
         h = np.empty((self.sizes.num_layers, self.batch_rows, self.sizes.output_size), self.dtype)
         c = None
         cdef void* c_data = NULL
@@ -207,7 +214,9 @@ cdef class Stream:
             shape = (self.sizes.num_layers, self.batch_rows, self.sizes.hidden_size)
             c = np.empty(shape, self.dtype)
             c_data = (<rnncore_array*>c).data
+        self._take()
         table.stream_get_state(self.stream, (<rnncore_array*>h).data, c_data)
+        rnncore_give(&self.busy)
         return h if c is None else (h, c)
 
     @state.setter
@@ -219,23 +228,23 @@ cdef class Stream:
             raise TypeError("state: expected a pair (h, c)")
         self._set_state(value[0], value[1])
 
-    cdef _check_idle(self):
-        if self.busy:
-            raise RuntimeError("stream: another thread is in step()")
+    cdef _take(self):
+        """Keep other threads out until `busy` is given back."""
+        if not rnncore_take(&self.busy):
+            raise RuntimeError("stream: another thread is using it")
 
     cdef _set_state(self, h, c):
-        self._check_idle()
         layers, rows = self.sizes.num_layers, self.batch_rows
         h = self._whole("h", h, (layers, rows, self.sizes.output_size))
         if self.sizes.carries_c:
             c = self._whole("c", c, (layers, rows, self.sizes.hidden_size))
         elif c is not None:
             raise ValueError("c: only an LSTM has a second state")
-        table.stream_set_state(
-            self.stream,
-            NULL if h is None else (<rnncore_array*>h).data,
-            NULL if c is None else (<rnncore_array*>c).data,
-        )
+        cdef void* h_data = NULL if h is None else (<rnncore_array*>h).data
+        cdef void* c_data = NULL if c is None else (<rnncore_array*>c).data
+        self._take()
+        table.stream_set_state(self.stream, h_data, c_data)
+        rnncore_give(&self.busy)
 
     cdef _whole(self, name, value, shape):
         if value is None:
@@ -278,7 +287,8 @@ cdef class Stream:
         rows.data = array.data
         return rows
 
-    cdef bint _overlap(self, Rows x, Rows y) noexcept:
+    cdef bint _meet(self, Rows x, Rows y) noexcept:
+        """Tell whether the ranges of memory meet that the rows lie in."""
         cdef int64_t item = self.sizes.item_size
         cdef int64_t last_x = (self.batch_rows - 1) * x.row_stride * item
         cdef int64_t last_y = (self.batch_rows - 1) * y.row_stride * item

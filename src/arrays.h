@@ -56,21 +56,32 @@ inline py::array checked(const char* name, py::handle object, char kind, int64_t
   return array;
 }
 
-// The address of a contiguous array; null for None.
+inline void check_aligned(const char* name, const py::array& array, int64_t item_size) {
+  if (reinterpret_cast<uintptr_t>(array.data()) % static_cast<uintptr_t>(item_size)) {
+    throw py::value_error(std::string(name) + ": expected an aligned array");
+  }
+}
+
+// The address of a contiguous array.
 inline void* contiguous(const char* name, py::handle object, char kind, int64_t item_size,
                         const std::vector<int64_t>& shape, bool writable) {
-  if (object.is_none()) return nullptr;
   const py::array array = checked(name, object, kind, item_size, shape, writable);
   if (!(array.flags() & py::array::c_style)) {
     throw py::value_error(std::string(name) + ": expected a C-contiguous array");
   }
+  check_aligned(name, array, item_size);
   return const_cast<void*>(array.data());
 }
 
-// An array (T, N, F) of any strides but the last; `data` is null for None.
+// The same; null for None.
+inline void* contiguous_or_none(const char* name, py::handle object, char kind, int64_t item_size,
+                                const std::vector<int64_t>& shape, bool writable) {
+  return object.is_none() ? nullptr : contiguous(name, object, kind, item_size, shape, writable);
+}
+
+// An array (T, N, F) of any strides but the last.
 inline rnncore::MutableSequence sequence(const char* name, py::handle object, int64_t item_size,
                                          const std::vector<int64_t>& shape, bool writable) {
-  if (object.is_none()) return {};
   const py::array array = checked(name, object, 'f', item_size, shape, writable);
   const bool empty = shape[0] == 0 || shape[1] == 0 || shape[2] == 0;
   if (!empty && shape[2] > 1 && array.strides(2) != item_size) {
@@ -79,11 +90,17 @@ inline rnncore::MutableSequence sequence(const char* name, py::handle object, in
   if (array.strides(0) % item_size || array.strides(1) % item_size) {
     throw py::value_error(std::string(name) + ": expected strides of whole values");
   }
-  if (reinterpret_cast<uintptr_t>(array.data()) % static_cast<uintptr_t>(item_size)) {
-    throw py::value_error(std::string(name) + ": expected an aligned array");
-  }
+  check_aligned(name, array, item_size);
   return {const_cast<void*>(array.data()), array.strides(0) / item_size,
           array.strides(1) / item_size};
+}
+
+// The same; data is null for None.
+inline rnncore::MutableSequence sequence_or_none(const char* name, py::handle object,
+                                                 int64_t item_size,
+                                                 const std::vector<int64_t>& shape, bool writable) {
+  if (object.is_none()) return {};
+  return sequence(name, object, item_size, shape, writable);
 }
 
 inline rnncore::Sequence as_const(const rnncore::MutableSequence& s) {

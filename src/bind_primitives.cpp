@@ -32,6 +32,12 @@ T* take(const char* name, py::handle object, const std::vector<int64_t>& shape, 
   return static_cast<T*>(contiguous(name, object, 'f', sizeof(T), shape, writable));
 }
 
+template <class T>
+T* take_or_none(const char* name, py::handle object, const std::vector<int64_t>& shape,
+                bool writable) {
+  return object.is_none() ? nullptr : take<T>(name, object, shape, writable);
+}
+
 void two_axes(const char* name, const py::array& array) {
   if (array.ndim() != 2) wrong_shape(name, {-1, -1}, array);
 }
@@ -55,7 +61,7 @@ void linear_forward(const py::array& x, const py::array& weight, py::handle bias
   by_dtype("x", x, [&](auto zero) {
     using T = decltype(zero);
     auto l = make_linear<T>(x, weight, num_threads);
-    l.bias = take<T>("bias", bias, {l.outputs}, false);
+    l.bias = take_or_none<T>("bias", bias, {l.outputs}, false);
     T* to = take<T>("out", out, {l.rows, l.outputs}, true);
     const ReleasedGil released;
     rnncore::linear_forward(l, to);
@@ -70,9 +76,9 @@ void linear_backward(const py::array& x, const py::array& weight, py::handle dou
     using T = decltype(zero);
     const auto l = make_linear<T>(x, weight, num_threads);
     const T* from = take<T>("dout", dout, {l.rows, l.outputs}, false);
-    T* to_x = take<T>("dx", dx, {l.rows, l.inputs}, true);
+    T* to_x = take_or_none<T>("dx", dx, {l.rows, l.inputs}, true);
     T* to_weight = take<T>("dweight", dweight, {l.outputs, l.inputs}, true);
-    T* to_bias = take<T>("dbias", dbias, {l.outputs}, true);
+    T* to_bias = take_or_none<T>("dbias", dbias, {l.outputs}, true);
     const ReleasedGil released;
     rnncore::linear_backward(l, from, to_x, to_weight, to_bias);
   });
@@ -98,7 +104,7 @@ double softmax_cross_entropy(const py::array& logits, py::handle targets, py::ha
   by_dtype("logits", logits, [&](auto zero) {
     using T = decltype(zero);
     const T* from = take<T>("logits", logits, {rows, classes}, false);
-    T* to = take<T>("dlogits", dlogits, {rows, classes}, true);
+    T* to = take_or_none<T>("dlogits", dlogits, {rows, classes}, true);
     const ReleasedGil released;
     loss = rnncore::softmax_cross_entropy(from, at, rows, classes, to, num_threads);
   });

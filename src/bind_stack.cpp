@@ -7,6 +7,7 @@
 
 #include "arrays.h"
 #include "gil.h"
+#include "rnncore/c_api.h"
 #include "rnncore/stack.h"
 #include "rnncore/threads.h"
 
@@ -75,7 +76,6 @@ std::vector<rnncore::LayerArrays<Pointer>> layer_arrays(const StackSpec& s, cons
   size_t next = 0;
   const auto take = [&](const std::vector<int64_t>& shape) -> Pointer {
     const py::object item = list[next++];
-    if (item.is_none()) throw py::value_error(std::string(name) + ": expected arrays, got None");
     return contiguous(name, item, 'f', s.item_size(), shape, writable);
   };
   const int64_t height = s.gates() * s.hidden_size;
@@ -107,7 +107,6 @@ struct Packed {
 struct PyTape {
   rnncore::Tape tape;
   std::vector<int64_t> x_shape;
-  std::vector<int64_t> lengths;
 };
 
 std::vector<rnncore::Sequence> mask_sequences(const StackSpec& s, py::handle masks, int64_t steps,
@@ -120,8 +119,8 @@ std::vector<rnncore::Sequence> mask_sequences(const StackSpec& s, py::handle mas
   }
   for (int64_t layer = 0; layer < s.num_layers; ++layer) {
     const py::object item = list[static_cast<size_t>(layer)];
-    all.push_back(as_const(
-        sequence("masks", item, s.item_size(), {steps, batch, s.layer_inputs(layer)}, false)));
+    all.push_back(as_const(sequence_or_none("masks", item, s.item_size(),
+                                            {steps, batch, s.layer_inputs(layer)}, false)));
   }
   return all;
 }
@@ -140,9 +139,9 @@ rnncore::ForwardCall make_call(const StackSpec& s, const py::array& x, py::handl
   call.steps = steps;
   call.batch = batch;
   call.x = as_const(sequence("x", x, item, {steps, batch, s.input_size}, false));
-  call.h0 = contiguous("h0", h0, 'f', item, {layers, batch, s.outputs()}, false);
+  call.h0 = contiguous_or_none("h0", h0, 'f', item, {layers, batch, s.outputs()}, false);
   if (s.carries_c()) {
-    call.c0 = contiguous("c0", c0, 'f', item, {layers, batch, s.hidden_size}, false);
+    call.c0 = contiguous_or_none("c0", c0, 'f', item, {layers, batch, s.hidden_size}, false);
   }
   call.masks = mask_sequences(s, masks, steps, batch);
   call.y = sequence("y", y, item, {steps, batch, s.num_directions * s.outputs()}, y_writable);
@@ -202,18 +201,29 @@ void backward(const Packed& packed, PyTape& tape, const py::array& x, py::handle
   }
   const std::vector<int64_t> h_shape = {layers, batch, s.outputs()};
   const std::vector<int64_t> c_shape = {layers, batch, s.hidden_size};
-  call.dy =
-      as_const(sequence("dy", dy, item, {steps, batch, s.num_directions * s.outputs()}, false));
-  call.dhn = contiguous("dhn", dhn, 'f', item, h_shape, false);
-  call.dx = sequence("dx", dx, item, {steps, batch, s.input_size}, true);
-  call.dh0 = contiguous("dh0", dh0, 'f', item, h_shape, true);
+  call.dy = as_const(
+      sequence_or_none("dy", dy, item, {steps, batch, s.num_directions * s.outputs()}, false));
+  call.dhn = contiguous_or_none("dhn", dhn, 'f', item, h_shape, false);
+  call.dx = sequence_or_none("dx", dx, item, {steps, batch, s.input_size}, true);
+  call.dh0 = contiguous_or_none("dh0", dh0, 'f', item, h_shape, true);
   if (s.carries_c()) {
-    call.dcn = contiguous("dcn", dcn, 'f', item, c_shape, false);
-    call.dc0 = contiguous("dc0", dc0, 'f', item, c_shape, true);
+    call.dcn = contiguous_or_none("dcn", dcn, 'f', item, c_shape, false);
+    call.dc0 = contiguous_or_none("dc0", dc0, 'f', item, c_shape, true);
   }
   call.gradients = layer_arrays<void*>(s, grads, "grads", true);
   call.retain = retain;
   released([&] { rnncore::backward(*packed.stack, tape.tape, call); });
+}
+
+// The core's object for other languages; the capsule keeps this one alive.
+py::object packed_capsule(const py::object& self) {
+  void* stack = self.cast<const Packed&>().stack.get();
+  PyObject* capsule = PyCapsule_New(stack, RNNCORE_PACKED_CAPSULE, [](PyObject* ending) {
+    Py_XDECREF(static_cast<PyObject*>(PyCapsule_GetContext(ending)));
+  });
+  if (!capsule) throw py::error_already_set();
+  PyCapsule_SetContext(capsule, self.inc_ref().ptr());
+  return py::reinterpret_steal<py::object>(capsule);
 }
 
 }  // namespace
@@ -242,10 +252,7 @@ void bind_stack(py::module_& m) {
            py::arg("params"), py::arg("num_threads"))
       .def_readonly("spec", &Packed::spec)
       .def_property_readonly("nbytes", [](const Packed& p) { return p.stack->nbytes(); })
-      .def_property_readonly("_capsule", [](const py::object& self) {
-        // Borrowed: whoever takes it keeps the Packed object alive.
-        return py::capsule(self.cast<const Packed&>().stack.get(), "rnncore.PackedStack");
-      });
+      .def_property_readonly("_capsule", &packed_capsule);
   py::class_<PyTape>(m, "Tape")
       .def_property_readonly("nbytes", [](const PyTape& t) { return t.tape.nbytes(); })
       .def_property_readonly("spent", [](const PyTape& t) { return t.tape.spent(); });

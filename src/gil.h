@@ -21,26 +21,12 @@ inline bool finalizing() {
 #endif
 }
 
-// While this lives the thread does not hold the GIL. Coming back to an interpreter that is ending,
-// Python ends the thread by unwinding it, so this destructor may throw, unlike pybind11's.
-class ReleasedGil {
- public:
-  ReleasedGil() : state_(PyEval_SaveThread()) {}
-  ~ReleasedGil() noexcept(false) {
-    while (finalizing()) pause();
-    PyEval_RestoreThread(state_);
-  }
-  ReleasedGil(const ReleasedGil&) = delete;
-  ReleasedGil& operator=(const ReleasedGil&) = delete;
-
- private:
-  PyThreadState* state_;
-};
-
 inline std::atomic<unsigned long>& main_thread() {
   static std::atomic<unsigned long> ident{0};
   return ident;
 }
+
+inline bool on_main_thread() { return PyThread_get_thread_ident() == main_thread().load(); }
 
 // Remembers Python's main thread, the only one that runs signal handlers; after a fork that is the
 // thread that forked.
@@ -50,6 +36,23 @@ inline void remember_main_thread() {
   pthread_atfork(nullptr, nullptr, [] { main_thread().store(PyThread_get_thread_ident()); });
 }
 
+// While this lives the thread does not hold the GIL. Other threads do not come back to an
+// interpreter that is ending; one that comes while it begins to end is unwound by Python, so this
+// destructor may throw, unlike pybind11's.
+class ReleasedGil {
+ public:
+  ReleasedGil() : state_(PyEval_SaveThread()) {}
+  ~ReleasedGil() noexcept(false) {
+    while (finalizing() && !on_main_thread()) pause();
+    PyEval_RestoreThread(state_);
+  }
+  ReleasedGil(const ReleasedGil&) = delete;
+  ReleasedGil& operator=(const ReleasedGil&) = delete;
+
+ private:
+  PyThreadState* state_;
+};
+
 inline bool signals_pending(void*) {
   py::gil_scoped_acquire acquire;
   return PyErr_CheckSignals() != 0;
@@ -58,7 +61,7 @@ inline bool signals_pending(void*) {
 // What the core asks every 50 ms whether to stop: nothing, off the main thread.
 inline rnncore::Interrupt python_interrupt() {
   rnncore::Interrupt interrupt;
-  if (PyThread_get_thread_ident() == main_thread().load()) interrupt.requested = signals_pending;
+  if (on_main_thread()) interrupt.requested = signals_pending;
   return interrupt;
 }
 

@@ -53,7 +53,7 @@ FLOORS = [
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # The compiled module has few doors; everything else goes through a backend.
-ENGINE_DOORS = {"backends", "config", "io", "nn", "selftest"}
+ENGINE_DOORS = {"backends", "config", "io", "nn", "selftest", "threads"}
 
 
 def part_of(module: str) -> str:

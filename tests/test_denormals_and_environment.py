@@ -21,6 +21,8 @@ from engine import build, infer, train
 from processes import output_of
 
 import rnncore as rc
+from rnncore import reference
+from rnncore.cells import CellSpec
 
 KINDS = [*CELLS, ("lstm", "projected")]
 SUBNORMAL = np.float32(1e-40)
@@ -273,3 +275,20 @@ def test_bits_do_not_depend_on_what_ran_before() -> None:
         with rc.threads(threads):
             train(other, noisy)
             assert_same_bits(train(case, problem), expected)
+
+
+@pytest.mark.parametrize("size", [1, 5])
+def test_infinite_gradients_go_through_a_projection_as_ieee_arithmetic_has_them(
+    size: int, isa: str
+) -> None:
+    layer = rc.LSTM(3, 20, proj_size=size, seed=1)
+    x = np.random.default_rng(0).standard_normal((4, 2, 3)).astype("f4")
+    dy = np.ones((4, 2, size), "f4")
+    dy[2, 0, 0] = np.inf
+    layer.forward(x)
+    dx, _ = layer.backward(dy)
+    spec = CellSpec("lstm", 3, 20, proj_size=size)
+    *_, tape = reference.forward(spec, layer.params, x)
+    expected = reference.backward(spec, layer.params, tape, dy)[0]
+    np.testing.assert_array_equal(np.isnan(dx), np.isnan(expected))
+    np.testing.assert_array_equal(np.isfinite(dx), np.isfinite(expected))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import rnncore as rc
+from rnncore import _rnncore
 
 threads = sys.modules["rnncore.threads"]
 
@@ -72,9 +74,18 @@ def test_a_block_with_other_threads_ends_with_the_block_and_stays_in_its_thread(
     assert rc.get_num_threads() == before
 
 
-def test_a_number_that_was_set_holds_everywhere_up_to_the_cap(monkeypatch) -> None:
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Forget the number of threads, and give it back to Python and the core afterwards."""
+    before = rc.get_num_threads()
     monkeypatch.setattr(threads, "_process_wide", None)
     monkeypatch.setattr(threads, "_source", "default")
+    yield
+    _rnncore.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("nothing_set")
+def test_a_number_that_was_set_holds_everywhere_up_to_the_cap() -> None:
     rc.set_num_threads(3)
     assert (rc.get_num_threads(), threads.source()) == (3, "set_num_threads")
     rc.set_num_threads(10**6)
@@ -84,10 +95,9 @@ def test_a_number_that_was_set_holds_everywhere_up_to_the_cap(monkeypatch) -> No
     assert rc.get_num_threads() == threads.MAX_THREADS
 
 
+@pytest.mark.usefixtures("nothing_set")
 @pytest.mark.parametrize("text", ["many", "-2", "0", "1.5"])
 def test_garbage_in_the_environment_is_told_once_and_ignored(monkeypatch, text: str) -> None:
-    monkeypatch.setattr(threads, "_process_wide", None)
-    monkeypatch.setattr(threads, "_source", "default")
     monkeypatch.setenv("RNNCORE_NUM_THREADS", text)
     monkeypatch.setenv("OMP_NUM_THREADS", "5,2")
     with pytest.warns(RuntimeWarning, match="RNNCORE_NUM_THREADS: expected a positive") as seen:

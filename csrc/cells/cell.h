@@ -5,13 +5,15 @@
 // sigmoid(x), tanh(x), fma(a, b, c) and constant<Real>(double) are declared before this header.
 //
 // A cell names its gates by slots, the places where a step keeps them on the tape:
-//   kSlots           values a unit and step keeps
-//   kGates           how many of them each of the two matrix products contributes to
-//   kInputSlot       first of the kGates slots that W x (and the input's bias) goes to
-//   kRecurrentSlot   first of the kGates slots that U h goes to
-//   kInputOrder      for each of W's slots, which gate of the parameters it is; kRecurrentOrder:
-//   U's kCarriesC        whether a second state c goes from step to step kReadsH          whether
-//   the equations read h[t-1] beside the product U h[t-1]
+//
+// - kSlots: values that a unit and step keeps
+// - kGates: how many of them each of the two matrix products contributes to
+// - kInputSlot: first of the kGates slots that W x (and the input's bias) goes to
+// - kRecurrentSlot: first of the kGates slots that U h goes to
+// - kInputOrder, kRecurrentOrder: which gate of the parameters each of these slots is
+// - kCarriesC: whether a second state c goes from step to step
+// - kReadsH: whether the equations read h[t-1] beside the product U h[t-1]
+//
 // Where the two slot ranges are the same, the products and both biases share one sum.
 #pragma once
 

@@ -6,26 +6,48 @@ namespace rnncore {
 namespace {
 
 template <class T>
-void backward_as(const PackedStack& packed, Tape::Content& tape, const BackwardCall& call) {
+void backward_as(const PackedStack& packed, Tape::Content& tape, const BackwardCall& call,
+                 bool& overwritten) {
   BackwardRun<T> run(packed, tape, call, call.forward.num_threads);
   packed.content().need_backward(call.forward.num_threads);
   Lease lease(run.members());
   run.fit(lease.size());
-  tape.spent = !call.retain;
+  overwritten = !call.retain;
   if (!run.run(lease)) throw Interrupted();
   run.write_states();
   run.add_gradients(lease);
+}
+
+// The tape is this pass's own until the end, unless nothing was written to it yet.
+struct Claim {
+  Tape::Content& tape;
+  const bool retain;
+  bool overwritten = false;
+
+  Claim(Tape::Content& of, bool kept) : tape(of), retain(kept) { tape.claim(retain); }
+  ~Claim() { tape.release(retain, overwritten); }
+  Claim(const Claim&) = delete;
+  Claim& operator=(const Claim&) = delete;
+};
+
+bool same_stack(const StackSpec& a, const StackSpec& b) {
+  return a.cell == b.cell && a.dtype == b.dtype && a.input_size == b.input_size &&
+         a.hidden_size == b.hidden_size && a.num_layers == b.num_layers &&
+         a.num_directions == b.num_directions && a.proj_size == b.proj_size && a.bias == b.bias;
 }
 
 }  // namespace
 
 void backward(const PackedStack& packed, Tape& tape, const BackwardCall& call) {
   Tape::Content& content = tape.content();
-  if (content.spent) throw std::runtime_error("tape: it was consumed by an earlier backward");
+  Claim claim(content, call.retain);
+  if (!same_stack(content.spec, packed.spec())) {
+    throw std::runtime_error("tape: it is of another stack");
+  }
   if (packed.spec().dtype == Dtype::float32) {
-    backward_as<float>(packed, content, call);
+    backward_as<float>(packed, content, call, claim.overwritten);
   } else {
-    backward_as<double>(packed, content, call);
+    backward_as<double>(packed, content, call, claim.overwritten);
   }
   if (!call.retain) {
     content.layers.clear();

@@ -14,6 +14,22 @@ using rnncore::Stream;
 Stream* of(rnncore_stream* stream) { return reinterpret_cast<Stream*>(stream); }
 const Stream* of(const rnncore_stream* stream) { return reinterpret_cast<const Stream*>(stream); }
 
+const char* isa() {
+  try {
+    return rnncore::isa();
+  } catch (const std::exception&) {
+    return nullptr;
+  }
+}
+
+int get_num_threads() {
+  try {
+    return rnncore::get_num_threads();
+  } catch (const std::exception&) {
+    return 1;
+  }
+}
+
 void packed_sizes(const void* packed, rnncore_sizes* sizes) {
   const PackedStack& stack = *static_cast<const PackedStack*>(packed);
   const rnncore::StackSpec& s = stack.spec();
@@ -52,9 +68,12 @@ void stream_set_state(rnncore_stream* stream, const void* h, const void* c) {
 }
 
 constexpr rnncore_c_api kTable = {
-    RNNCORE_C_API_VERSION, rnncore::isa,     rnncore::get_num_threads, rnncore::set_num_threads,
-    packed_sizes,          stream_create,    stream_destroy,           stream_step,
-    stream_reset,          stream_get_state, stream_set_state,
+    RNNCORE_C_API_VERSION, isa,
+    get_num_threads,       rnncore::set_num_threads,
+    packed_sizes,          stream_create,
+    stream_destroy,        stream_step,
+    stream_reset,          stream_get_state,
+    stream_set_state,
 };
 
 }  // namespace

@@ -16,8 +16,10 @@ namespace rnncore {
 class FloatEnvironment {
  public:
 #if defined(__x86_64__)
-  FloatEnvironment() : saved_(_mm_getcsr()) { _mm_setcsr(kMasked | kFlush); }
-  ~FloatEnvironment() { _mm_setcsr(saved_); }
+  FloatEnvironment() : saved_(_mm_getcsr()) { enter(); }
+  ~FloatEnvironment() { leave(); }
+  void enter() const { _mm_setcsr(kMasked | kFlush); }
+  void leave() const { _mm_setcsr(saved_); }
 
  private:
   static constexpr unsigned kMasked = 0x1f80;          // all exceptions masked, no flag raised
@@ -26,15 +28,19 @@ class FloatEnvironment {
 #elif defined(__aarch64__)
   FloatEnvironment() {
     asm volatile("mrs %0, fpcr" : "=r"(saved_));
+    enter();
+  }
+  ~FloatEnvironment() { leave(); }
+  void enter() const {
     const uint64_t flush = uint64_t{1} << 24;
     asm volatile("msr fpcr, %0" : : "r"(flush));
   }
-  ~FloatEnvironment() { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
+  void leave() const { asm volatile("msr fpcr, %0" : : "r"(saved_)); }
 
  private:
   uint64_t saved_;
 #else
- public:
+#error "rnncore runs on x86-64 and aarch64"
 #endif
 
  public:

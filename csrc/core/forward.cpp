@@ -8,7 +8,7 @@ namespace {
 template <class T>
 void forward_as(const PackedStack& packed, const ForwardCall& call, Tape::Content* tape) {
   ForwardRun<T> run(packed, call, tape, call.num_threads);
-  Lease lease(run.members());
+  Lease lease(run.wanted());
   run.fit(lease.size());
   run.bind(call);
   if (!run.run(lease, call.interrupt)) throw Interrupted();
@@ -19,7 +19,23 @@ void forward_as(const PackedStack& packed, const ForwardCall& call, Tape::Conten
 
 Tape::Tape() : content_(std::make_unique<Content>()) {}
 Tape::~Tape() = default;
-bool Tape::spent() const { return content_->spent; }
+bool Tape::spent() const { return content_->readers.load() == Content::kSpent; }
+
+void Tape::Content::claim(bool retain) {
+  int now = readers.load();
+  do {
+    if (now == kSpent) throw std::runtime_error("tape: it was consumed by an earlier backward");
+    if (now > 0 && !retain) throw std::runtime_error("tape: another thread is reading it");
+  } while (!readers.compare_exchange_weak(now, retain ? now + 1 : kSpent));
+}
+
+void Tape::Content::release(bool retain, bool overwritten) {
+  if (retain) {
+    readers.fetch_sub(1);
+  } else if (!overwritten) {
+    readers.store(0);
+  }
+}
 
 int64_t Tape::nbytes() const {
   size_t bytes = 0;

@@ -42,22 +42,47 @@ ForwardRun<T>::ForwardRun(const PackedStack& packed, const ForwardCall& call, Ta
   }
   masks_ = call.masks;
   masks_.resize(static_cast<size_t>(spec_.num_layers));
+  make_crew(together_, threads);
+  crew_ = &together_;
+  chunk_ = together_.plan.chunk;
   allocate_states();
-  fit(threads);
+  allocate_between();
+}
+
+template <class T>
+void ForwardRun<T>::make_crew(Crew& crew, int threads) const {
+  crew.plan = make_plan(work_of(packed_, *sequences_), threads);
+  Plan& plan = crew.plan;
+  plan.chunk = std::max<int64_t>(1, std::min(plan.chunk, sequences_->steps()));
+  const int64_t rows = plan.chunk * ((sequences_->batch() + plan.rows - 1) / plan.rows);
+  crew.scratch.resize(static_cast<size_t>(plan.members()));
+  for (Scratch& scratch : crew.scratch) {
+    scratch.a = Buffer::of<const T*>(rows);
+    scratch.c = Buffer::of<T*>(rows);
+  }
+  crew.row_barriers = std::vector<Barrier>(static_cast<size_t>(plan.rows));
+  for (Barrier& barrier : crew.row_barriers) barrier.reset(plan.directions * plan.units);
+  crew.unit_barriers = std::vector<Barrier>(static_cast<size_t>(plan.rows * plan.directions));
+  for (Barrier& barrier : crew.unit_barriers) barrier.reset(plan.units);
+}
+
+template <class T>
+void ForwardRun<T>::prepare_alone() {
+  if (alone_.scratch.empty()) make_crew(alone_, 1);
 }
 
 template <class T>
 void ForwardRun<T>::fit(int threads) {
-  if (threads >= members() && !scratch_.empty()) return;
-  plan_ = make_plan(work_of(packed_, *sequences_), threads);
-  plan_.chunk = std::max<int64_t>(1, std::min(plan_.chunk, sequences_->steps()));
-  allocate_scratch();
+  crew_ = &together_;
+  if (threads >= members()) return;
+  prepare_alone();
+  crew_ = &alone_;
 }
 
 // Steps that a buffer between layers holds.
 template <class T>
 int64_t ForwardRun<T>::inner_steps() const {
-  return is_chunked() ? plan_.chunk : sequences_->steps();
+  return is_chunked() ? chunk_ : sequences_->steps();
 }
 
 template <class T>
@@ -86,36 +111,24 @@ void ForwardRun<T>::allocate_states() {
   }
 }
 
+// What lies between the input and the last layer's output.
 template <class T>
-void ForwardRun<T>::allocate_scratch() {
+void ForwardRun<T>::allocate_between() {
   const int64_t batch = sequences_->batch(), layers = spec_.num_layers;
   const int64_t outputs = spec_.num_directions * spec_.outputs();
   std::vector<Buffer>& inner = tape_ ? tape_->outputs : inner_;
-  inner.clear();
   for (int64_t i = 0; i + 1 < layers && (tape_ || i < 2); ++i) {
     inner.push_back(Buffer::of<T>(inner_steps() * batch * outputs));
   }
   std::vector<Buffer>& masked = tape_ ? tape_->masked : masked_;
-  masked.clear();
   for (int64_t layer = 0; layer < layers; ++layer) {
     const bool has = masks_[static_cast<size_t>(layer)].data != nullptr;
     const int64_t values = inner_steps() * batch * spec_.layer_inputs(layer);
     masked.push_back(has ? Buffer::of<T>(values) : Buffer());
   }
-  slots_.clear();
   for (int64_t d = 0; d < spec_.num_directions && !tape_; ++d) {
-    slots_.push_back(Buffer::of<T>(plan_.chunk * batch * slots_stride_));
+    slots_.push_back(Buffer::of<T>(chunk_ * batch * slots_stride_));
   }
-  scratch_.resize(static_cast<size_t>(plan_.members()));
-  const int64_t rows = plan_.chunk * ((batch + plan_.rows - 1) / plan_.rows);
-  for (Scratch& scratch : scratch_) {
-    scratch.a = Buffer::of<const T*>(rows);
-    scratch.c = Buffer::of<T*>(rows);
-  }
-  row_barriers_ = std::vector<Barrier>(static_cast<size_t>(plan_.rows));
-  for (Barrier& barrier : row_barriers_) barrier.reset(plan_.directions * plan_.units);
-  unit_barriers_ = std::vector<Barrier>(static_cast<size_t>(plan_.rows * plan_.directions));
-  for (Barrier& barrier : unit_barriers_) barrier.reset(plan_.units);
 }
 
 template <class T>

@@ -11,21 +11,21 @@ void ForwardRun<T>::job(void* self, Run& run, int index) {
 
 template <class T>
 bool ForwardRun<T>::run(Lease& lease, const Interrupt& interrupt) {
-  return lease.run(plan_.members(), interrupt, job, this);
+  return lease.run(members(), interrupt, job, this);
 }
 
 template <class T>
 bool ForwardRun<T>::meet_rows(Run& run, int index) {
   if (index == 0) run.poll();
-  const size_t row = static_cast<size_t>(member_of(plan_, index).row);
-  return row_barriers_[row].wait(run);
+  const size_t row = static_cast<size_t>(member_of(crew_->plan, index).row);
+  return crew_->row_barriers[row].wait(run);
 }
 
 // A stack in one direction takes a chunk of steps through all layers before the next one, so that
 // what lies between layers does not grow with T; both directions need a layer's every step first.
 template <class T>
 void ForwardRun<T>::work(Run& run, int index) {
-  const int64_t width = is_chunked() ? plan_.chunk : std::max<int64_t>(1, sequences_->steps());
+  const int64_t width = is_chunked() ? chunk_ : std::max<int64_t>(1, sequences_->steps());
   for (int64_t begin = 0; begin < sequences_->steps(); begin += width) {
     const Range steps = {begin, std::min(begin + width, sequences_->steps())};
     for (int64_t layer = 0; layer < spec_.num_layers; ++layer) {
@@ -36,12 +36,12 @@ void ForwardRun<T>::work(Run& run, int index) {
 
 template <class T>
 bool ForwardRun<T>::run_layer(Run& run, int index, int64_t layer, Range steps) {
-  const Member member = member_of(plan_, index);
+  const Member member = member_of(crew_->plan, index);
   if (masks_[static_cast<size_t>(layer)].data) {
     apply_mask(index, layer, steps);
     if (!meet_rows(run, index)) return false;
   }
-  for (int64_t k = member.direction; k < spec_.num_directions; k += plan_.directions) {
+  for (int64_t k = member.direction; k < spec_.num_directions; k += crew_->plan.directions) {
     if (!run_direction(run, index, layer, k, steps)) return false;
   }
   return meet_rows(run, index);
@@ -50,8 +50,8 @@ bool ForwardRun<T>::run_layer(Run& run, int index, int64_t layer, Range steps) {
 template <class T>
 bool ForwardRun<T>::run_direction(Run& run, int index, int64_t layer, int64_t direction,
                                   Range steps) {
-  for (int64_t begin = steps.begin; begin < steps.end; begin += plan_.chunk) {
-    const Range chunk = {begin, std::min(begin + plan_.chunk, steps.end)};
+  for (int64_t begin = steps.begin; begin < steps.end; begin += chunk_) {
+    const Range chunk = {begin, std::min(begin + chunk_, steps.end)};
     if (!is_fused(layer)) project(index, layer, direction, chunk);
     recur(run, index, layer, direction, chunk);
     if (!run.live()) return false;
@@ -72,19 +72,19 @@ SequenceRows<const T> ForwardRun<T>::inputs_of(int64_t layer, int64_t direction,
 template <class T>
 void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range steps) {
   const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
-  const Member member = member_of(plan_, index);
+  const Member member = member_of(crew_->plan, index);
   const LayerPanels& panels = packed_.panels[which];
   const Sequences& seq = *sequences_;
   const SequenceRows<const T> x = inputs_of(layer, direction, steps);
   T* slots = tape_ ? tape_->layers[which].slots.template as<T>()
                    : slots_[static_cast<size_t>(direction)].template as<T>();
-  const Scratch& scratch = scratch_[static_cast<size_t>(index)];
+  const Scratch& scratch = crew_->scratch[static_cast<size_t>(index)];
   const T** a = scratch.a.template as<const T*>();
   T** c = scratch.c.template as<T*>();
   int64_t count = 0;
   for (int64_t s = steps.begin; s < steps.end; ++s) {
     const int64_t first = tape_ ? seq.offsets()[s] : (s - steps.begin) * seq.batch();
-    for (int64_t r = member.row; r < seq.alive(s); r += plan_.rows, ++count) {
+    for (int64_t r = member.row; r < seq.alive(s); r += crew_->plan.rows, ++count) {
       a[count] = x.at(s, r);
       c[count] = slots + (first + r) * slots_stride_;
     }
@@ -95,7 +95,7 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
   product.c = c;
   product.segment_length = spec_.layer_inputs(layer);
   product.panels = static_cast<const T*>(panels.input);
-  const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, plan_.units);
+  const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, crew_->plan.units);
   product.group_begin = groups.begin;
   product.group_end = groups.end;
   product.columns = padded(spec_.hidden_size);
@@ -109,16 +109,16 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
 template <class T>
 void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction, Range steps) {
   const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
-  const Member member = member_of(plan_, index);
+  const Member member = member_of(crew_->plan, index);
   const LayerPanels& panels = packed_.panels[which];
   Direction& d = directions_[which];
-  const int64_t barrier = member.row * plan_.directions + member.direction;
-  StepGate gate = {&run, &unit_barriers_[static_cast<size_t>(barrier)], index == 0};
+  const int64_t barrier = member.row * crew_->plan.directions + member.direction;
+  StepGate gate = {&run, &crew_->unit_barriers[static_cast<size_t>(barrier)], index == 0};
   ForwardLoop<T> loop;
-  const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, plan_.units);
-  const Range outputs = part_of(padded(spec_.outputs()) / kGroup, member.unit, plan_.units);
+  const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, crew_->plan.units);
+  const Range outputs = part_of(padded(spec_.outputs()) / kGroup, member.unit, crew_->plan.units);
   loop.share = {steps.begin,           steps.end,         groups.begin, groups.end,
-                outputs.begin,         outputs.end,       member.row,   plan_.rows,
+                outputs.begin,         outputs.end,       member.row,   crew_->plan.rows,
                 sequences_->offsets(), StepGate::proceed, &gate};
   loop.units = spec_.hidden_size;
   loop.outputs = spec_.outputs();
@@ -154,7 +154,7 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
 // The layer's input times its mask, for this member's part of the rows that its group shares.
 template <class T>
 void ForwardRun<T>::apply_mask(int index, int64_t layer, Range steps) {
-  const Member member = member_of(plan_, index);
+  const Member member = member_of(crew_->plan, index);
   const Sequences& seq = *sequences_;
   const Sequence& mask = masks_[static_cast<size_t>(layer)];
   const int64_t inputs = spec_.layer_inputs(layer);
@@ -162,11 +162,11 @@ void ForwardRun<T>::apply_mask(int index, int64_t layer, Range steps) {
   T* masked = (tape_ ? tape_->masked : masked_)[static_cast<size_t>(layer)].template as<T>();
   const size_t below = static_cast<size_t>((layer ? layer - 1 : 0) * spec_.num_directions);
   const SequenceRows<T> unmasked = directions_[below].y.from(origin);
-  const int64_t members = plan_.directions * plan_.units;
-  const int64_t part = member.direction * plan_.units + member.unit;
+  const int64_t members = crew_->plan.directions * crew_->plan.units;
+  const int64_t part = member.direction * crew_->plan.units + member.unit;
   int64_t turn = 0;
   for (int64_t t = steps.begin; t < steps.end; ++t) {
-    for (int64_t r = member.row; r < seq.alive(t); r += plan_.rows, ++turn) {
+    for (int64_t r = member.row; r < seq.alive(t); r += crew_->plan.rows, ++turn) {
       if (turn % members != part) continue;
       const T* x = layer ? unmasked.at(t, r)
                          : static_cast<const T*>(x_.data) + t * x_.time_stride +

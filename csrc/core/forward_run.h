@@ -37,8 +37,10 @@ class ForwardRun {
   // `tape` null: inference.
   ForwardRun(const PackedStack& packed, const ForwardCall& call, Tape::Content* tape, int threads);
 
-  // Plans anew where the lease grants fewer threads than members().
+  // Falls back to one thread where the lease grants fewer than members(). That allocates, unless
+  // prepare_alone() was called.
   void fit(int threads);
+  void prepare_alone();
 
   // Points the run at a call's arrays of the prepared sizes and sets its initial states.
   void bind(const ForwardCall& call);
@@ -52,7 +54,8 @@ class ForwardRun {
   void clear_states(const unsigned char* rows);
   void get_states(T* h, T* c) const;
   void set_states(const T* h, const T* c);
-  int members() const { return plan_.members(); }
+  int members() const { return crew_->plan.members(); }
+  int wanted() const { return together_.plan.members(); }
 
  private:
   struct Direction {  // of one layer
@@ -65,9 +68,15 @@ class ForwardRun {
   struct Scratch {  // of one member
     Buffer a, c;
   };
+  struct Crew {  // who does the work, and where they meet
+    Plan plan;
+    std::vector<Scratch> scratch;
+    std::vector<Barrier> row_barriers, unit_barriers;
+  };
 
   void allocate_states();
-  void allocate_scratch();
+  void allocate_between();
+  void make_crew(Crew& crew, int threads) const;
   void locate_arrays(const ForwardCall& call);
   int64_t inner_steps() const;
   // Whether the recurrence makes W x itself.
@@ -92,15 +101,15 @@ class ForwardRun {
   Tape::Content* tape_;
   Sequences own_sequences_;
   const Sequences* sequences_;
-  Plan plan_;
+  Crew together_, alone_;
+  Crew* crew_ = nullptr;
+  int64_t chunk_ = 1;  // steps whose input projection is made at a time
   ptrdiff_t state_stride_, slots_stride_;
   std::vector<Direction> directions_;  // [L * K]
   std::vector<Buffer> slots_;          // inference: [K], a chunk's projected gates
   std::vector<Buffer> inner_;          // inference: outputs of inner layers, two in turn
   std::vector<Buffer> masked_;         // inference: masked inputs, one a layer
   std::vector<Sequence> masks_;
-  std::vector<Scratch> scratch_;
-  std::vector<Barrier> row_barriers_, unit_barriers_;
   Sequence x_;
 };
 

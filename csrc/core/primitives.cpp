@@ -19,26 +19,25 @@ constexpr double kWorthwhile = 2e5;  // operations below which waking the team d
 
 // Runs `work(part, parts)` on the team, where there is enough of it.
 template <class Work>
-void on_team(double operations, int num_threads, const Interrupt& interrupt, const Work& work) {
+void on_team(double operations, int num_threads, const Work& work) {
   Lease lease(operations < kWorthwhile ? 1 : num_threads);
   struct Job {
     const Work* work;
     int parts;
   } job = {&work, lease.size()};
-  const bool done = lease.run(
-      lease.size(), interrupt,
-      [](void* context, Run& run, int part) {
+  lease.run(
+      lease.size(), Interrupt(),
+      [](void* context, Run&, int part) {
         const Job& self = *static_cast<Job*>(context);
-        (*self.work)(run, part, self.parts);
+        (*self.work)(part, self.parts);
       },
       &job);
-  if (!done) throw Interrupted();
 }
 
 // rows of a (rows, inner) times panels for `columns` columns, into c (rows, columns).
 template <class T>
-void product_of_rows(Run& run, Range rows, const T* a, int64_t inner, const T* panels, T* c,
-                     int64_t columns, const T* start) {
+void product_of_rows(const Kernels<T>& kernels, Range rows, const T* a, int64_t inner,
+                     const T* panels, T* c, int64_t columns, const T* start) {
   const T* from[kRowsAtOnce];
   T* to[kRowsAtOnce];
   RowsProduct<T> p;
@@ -49,19 +48,19 @@ void product_of_rows(Run& run, Range rows, const T* a, int64_t inner, const T* p
   p.columns = columns;
   p.group_end = padded(columns) / kGroup;
   p.start = start;
-  for (int64_t begin = rows.begin; begin < rows.end && run.live(); begin += kRowsAtOnce) {
+  for (int64_t begin = rows.begin; begin < rows.end; begin += kRowsAtOnce) {
     p.rows = std::min(kRowsAtOnce, rows.end - begin);
     for (int64_t i = 0; i < p.rows; ++i) {
       from[i] = a + (begin + i) * inner;
       to[i] = c + (begin + i) * columns;
     }
-    kernels_of<T>(chosen_kernels()).rows_product(p);
+    kernels.rows_product(p);
   }
 }
 
 template <class T>
-void pack_part(const Linear<T>& l, T* panels, bool by_columns, int part, int parts) {
-  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
+void pack_part(const Kernels<T>& kernels, const Linear<T>& l, T* panels, bool by_columns, int part,
+               int parts) {
   const Range groups = part_of(padded(by_columns ? l.inputs : l.outputs) / kGroup, part, parts);
   if (by_columns) {
     PackColumns<T> pack;
@@ -94,9 +93,8 @@ double operations(int64_t a, int64_t b, int64_t c) {
 }
 
 template <class T>
-void weight_part(const Linear<T>& l, const T* dout, T* dweight, T* dbias, const int64_t* columns,
-                 T* scratch, T* sums, int part, int parts) {
-  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
+void weight_part(const Kernels<T>& kernels, const Linear<T>& l, const T* dout, T* dweight, T* dbias,
+                 const int64_t* columns, T* scratch, T* sums, int part, int parts) {
   const Range mine = part_of(l.outputs, part, parts);
   const T* b[kRowsAtOnce];
   OuterProduct<T> p;
@@ -125,27 +123,31 @@ void weight_part(const Linear<T>& l, const T* dout, T* dweight, T* dbias, const 
 
 template <class T>
 void linear_forward(const Linear<T>& l, T* out) {
+  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
   const Buffer panels = Buffer::of<T>(padded(l.outputs) * l.inputs);
   T* packed = panels.as<T>();
   const double work = operations(l.rows, l.inputs, l.outputs);
-  const auto pack = [&](Run&, int part, int parts) { pack_part(l, packed, false, part, parts); };
-  on_team(work, l.num_threads, Interrupt(), pack);
-  on_team(work, l.num_threads, l.interrupt, [&](Run& run, int part, int parts) {
-    product_of_rows(run, part_of(l.rows, part, parts), l.x, l.inputs, packed, out, l.outputs,
+  const auto pack = [&](int part, int parts) { pack_part(kernels, l, packed, false, part, parts); };
+  on_team(work, l.num_threads, pack);
+  on_team(work, l.num_threads, [&](int part, int parts) {
+    product_of_rows(kernels, part_of(l.rows, part, parts), l.x, l.inputs, packed, out, l.outputs,
                     l.bias);
   });
 }
 
 template <class T>
 void linear_backward(const Linear<T>& l, const T* dout, T* dx, T* dweight, T* dbias) {
+  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
   const double work = operations(l.rows, l.inputs, l.outputs);
   if (dx) {
     const Buffer panels = Buffer::of<T>(padded(l.inputs) * l.outputs);
     T* packed = panels.as<T>();
-    const auto pack = [&](Run&, int part, int parts) { pack_part(l, packed, true, part, parts); };
-    on_team(work, l.num_threads, Interrupt(), pack);
-    on_team(work, l.num_threads, l.interrupt, [&](Run& run, int part, int parts) {
-      product_of_rows(run, part_of(l.rows, part, parts), dout, l.outputs, packed, dx, l.inputs,
+    const auto pack = [&](int part, int parts) {
+      pack_part(kernels, l, packed, true, part, parts);
+    };
+    on_team(work, l.num_threads, pack);
+    on_team(work, l.num_threads, [&](int part, int parts) {
+      product_of_rows(kernels, part_of(l.rows, part, parts), dout, l.outputs, packed, dx, l.inputs,
                       static_cast<const T*>(nullptr));
     });
   }
@@ -153,8 +155,8 @@ void linear_backward(const Linear<T>& l, const T* dout, T* dx, T* dweight, T* db
   for (int64_t i = 0; i < l.outputs; ++i) columns.as<int64_t>()[i] = i;
   const Buffer sums = Buffer::of<T>(l.outputs * l.inputs + l.outputs);
   const Buffer scratch = Buffer::of<T>(kOuterScratch * std::max(1, l.num_threads));
-  on_team(work, l.num_threads, Interrupt(), [&](Run&, int part, int parts) {
-    weight_part(l, dout, dweight, dbias, columns.as<int64_t>(),
+  on_team(work, l.num_threads, [&](int part, int parts) {
+    weight_part(kernels, l, dout, dweight, dbias, columns.as<int64_t>(),
                 scratch.as<T>() + part * kOuterScratch, sums.as<T>(), part, parts);
   });
 }
@@ -172,7 +174,7 @@ double softmax_cross_entropy(const T* logits, const int64_t* targets, int64_t ro
   all.dlogits = dlogits ? dlogits : own.as<T>();
   all.sum = scratch.as<T>();
   all.shifted = scratch.as<T>() + rows;
-  on_team(operations(rows, classes, 8), num_threads, Interrupt(), [&](Run&, int part, int parts) {
+  on_team(operations(rows, classes, 8), num_threads, [&](int part, int parts) {
     SoftmaxRows<T> mine = all;
     const Range range = part_of(rows, part, parts);
     mine.row_begin = range.begin;
@@ -191,9 +193,11 @@ template <class T>
 void embedding_backward(const int64_t* indices, const T* dout, int64_t count, int64_t size,
                         T* dweight) {
   const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
-  for (int64_t i = 0; i < count; ++i) {
-    kernels.add(dweight + indices[i] * size, dout + i * size, size);
-  }
+  on_team(0, 1, [&](int, int) {
+    for (int64_t i = 0; i < count; ++i) {
+      kernels.add(dweight + indices[i] * size, dout + i * size, size);
+    }
+  });
 }
 
 template <class T>
@@ -214,7 +218,7 @@ void adam_step(T* param, const T* grad, T* m, T* v, int64_t count, const AdamRul
   const double step = static_cast<double>(rule.step);
   all.correction1 = static_cast<T>(1 - std::pow(rule.beta1, step));
   all.correction2 = static_cast<T>(1 - std::pow(rule.beta2, step));
-  on_team(static_cast<double>(count) * 8, num_threads, Interrupt(), [&](Run&, int part, int parts) {
+  on_team(static_cast<double>(count) * 8, num_threads, [&](int part, int parts) {
     AdamStep<T> mine = all;
     const Range range = part_of(count, part, parts);
     mine.begin = range.begin;
@@ -227,20 +231,7 @@ template <class T>
 void apply(Function function, const char* isa, const T* x, T* out, int64_t count) {
   const KernelTable& table = isa ? kernels_named(isa) : chosen_kernels();
   const auto kernel = kernels_of<T>(table).activation[static_cast<int>(function)];
-  Lease lease(1);
-  struct Job {
-    decltype(kernel) function;
-    const T* x;
-    T* out;
-    int64_t count;
-  } job = {kernel, x, out, count};
-  lease.run(
-      1, Interrupt(),
-      [](void* context, Run&, int) {
-        const Job& j = *static_cast<Job*>(context);
-        j.function(j.x, j.out, j.count);
-      },
-      &job);
+  on_team(0, 1, [&](int, int) { kernel(x, out, count); });
 }
 
 #define RNNCORE_INSTANTIATE(T)                                                                   \

@@ -16,12 +16,19 @@ struct Stream::Content {
 
 namespace {
 
+// A step may find the team taken: what it needs to go on alone is there beforehand.
+template <class T>
+void prepare(ForwardRun<T>& run, const ForwardCall& shape) {
+  run.bind(shape);
+  run.prepare_alone();
+}
+
 template <class T>
 void step_run(ForwardRun<T>& run, const void* x, int64_t x_row_stride, void* y,
               int64_t y_row_stride) {
   run.point_at(static_cast<const T*>(x), x_row_stride, static_cast<T*>(y), y_row_stride);
-  Lease lease(run.members());
-  if (lease.size() < run.members()) run.fit(1);
+  Lease lease(run.wanted());
+  run.fit(lease.size());
   run.run(lease, Interrupt());
   run.carry_states();
 }
@@ -34,9 +41,9 @@ Stream::Stream(const PackedStack& packed, int64_t batch, int num_threads)
   c.shape.steps = 1;
   c.shape.batch = batch;
   if (spec().dtype == Dtype::float32) {
-    c.single.emplace(packed, c.shape, nullptr, num_threads).bind(c.shape);
+    prepare(c.single.emplace(packed, c.shape, nullptr, num_threads), c.shape);
   } else {
-    c.twice.emplace(packed, c.shape, nullptr, num_threads).bind(c.shape);
+    prepare(c.twice.emplace(packed, c.shape, nullptr, num_threads), c.shape);
   }
 }
 

@@ -1,6 +1,7 @@
 // What forward leaves for backward.
 #pragma once
 
+#include <atomic>
 #include <vector>
 
 #include "core/memory.h"
@@ -17,7 +18,14 @@ struct LayerTape {
 };
 
 struct Tape::Content {
-  bool spent = false;
+  // Backward passes that read the tape, or one of these when a pass has taken it to overwrite it.
+  static constexpr int kSpent = -1;
+  std::atomic<int> readers{0};
+
+  // Throws std::runtime_error where the tape is spent, or a pass would overwrite what others read.
+  void claim(bool retain);
+  void release(bool retain, bool overwritten);
+
   StackSpec spec;
   Sequences sequences;
   ptrdiff_t slots_stride = 0;

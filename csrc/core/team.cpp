@@ -8,8 +8,6 @@
 
 #include <exception>
 #include <memory>
-#include <mutex>
-#include <system_error>
 #include <thread>
 
 #include "core/float_environment.h"
@@ -53,7 +51,11 @@ void Run::poll() {
   const auto now = std::chrono::steady_clock::now();
   if (now < next_poll) return;
   next_poll = now + std::chrono::milliseconds(50);
-  if (interrupt.requested(interrupt.context)) cancelled.store(1, std::memory_order_relaxed);
+  // What answers may run any code of the caller's: it gets the caller's environment.
+  environment->leave();
+  const bool stop = interrupt.requested(interrupt.context);
+  environment->enter();
+  if (stop) cancelled.store(1, std::memory_order_relaxed);
 }
 
 void Barrier::reset(int members) {
@@ -88,14 +90,14 @@ bool Barrier::wait(Run& run) {
 // look at it while the next run is being set up.
 class Team {
  public:
-  std::mutex taken;
+  std::atomic_flag taken = ATOMIC_FLAG_INIT;
 
   int grow(int workers) {
     while (workers_ < workers && workers_ < kMaxThreads - 1) {
       try {
         std::thread(&Team::work, this, workers_ + 1, generation_.load()).detach();
-      } catch (const std::system_error&) {
-        break;  // the machine allows no more threads: run on those there are
+      } catch (const std::exception&) {
+        break;  // the machine allows no more threads, or has no memory: run on those there are
       }
       ++workers_;
     }
@@ -204,10 +206,10 @@ int debug::team_threads() {
 Lease::Lease(int wanted) {
   if (wanted <= 1) return;
   Team& shared = team();
-  if (!shared.taken.try_lock()) return;
+  if (shared.taken.test_and_set(std::memory_order_acquire)) return;
   const int workers = shared.grow((wanted < kMaxThreads ? wanted : kMaxThreads) - 1);
   if (workers == 0) {
-    shared.taken.unlock();
+    shared.taken.clear(std::memory_order_release);
     return;
   }
   team_ = &shared;
@@ -215,7 +217,7 @@ Lease::Lease(int wanted) {
 }
 
 Lease::~Lease() {
-  if (team_) team_->taken.unlock();
+  if (team_) team_->taken.clear(std::memory_order_release);
 }
 
 bool Lease::run(int members, const Interrupt& interrupt, void (*job)(void*, Run&, int),
@@ -226,6 +228,7 @@ bool Lease::run(int members, const Interrupt& interrupt, void (*job)(void*, Run&
     run.next_poll = std::chrono::steady_clock::now() + std::chrono::milliseconds(50);
   }
   const FloatEnvironment environment;
+  run.environment = &environment;
   if (members <= 1 || !team_) {
     job(context, run, 0);
     return run.live();

@@ -9,6 +9,7 @@
 #include <chrono>
 #include <cstdint>
 
+#include "core/float_environment.h"
 #include "rnncore/types.h"
 
 namespace rnncore {
@@ -20,6 +21,7 @@ struct Run {
   std::atomic<int> cancelled{0};
   int spins = 0;  // before a waiting member sleeps
   Interrupt interrupt;
+  const FloatEnvironment* environment = nullptr;  // of member 0, whom the interrupt is asked by
   std::chrono::steady_clock::time_point next_poll;
 
   // Called by member 0 between pieces of work: asks the interrupt about every 50 ms.

@@ -83,9 +83,9 @@ struct BackwardLoop {
   T* doutput = nullptr;                  // projection: dL/dy in full, [padded P] by packed row
 };
 
-// c[i] (+)= sum over k of a[i][k] * panels, for rows given by address. k runs in `segments` runs of
-// segment_length values, segment_stride apart. The result has `gates` slots from first_slot on of
-// rows of `slots` slots; with one gate of one slot it is a plain row of `columns` values.
+// c[i] = start + sum over k of a[i][k] * panels, for rows given by address. k runs in `segments`
+// runs of segment_length values, segment_stride apart. The result has `gates` slots from first_slot
+// on of rows of `slots` slots; with one gate of one slot it is a plain row of `columns` values.
 template <class T>
 struct RowsProduct {
   int64_t rows = 0;
@@ -97,8 +97,7 @@ struct RowsProduct {
   int64_t group_begin = 0, group_end = 0;  // of columns
   int64_t columns = 0;                     // that exist, of one gate
   int gates = 1, slots = 1, first_slot = 0;
-  const T* start = nullptr;  // a row as c's to start from; null: zero, or c itself to accumulate
-  bool accumulate = false;
+  const T* start = nullptr;  // a row as c's that sums start from; null: zero
 };
 
 // c[i][j] = sum over k of gradients[k][column(i)] * b[k][j], for i in [begin, end): the gradient of
@@ -182,7 +181,7 @@ struct CellShape {
   int slots, gates, input_slot, recurrent_slot;
   const int* input_order;
   const int* recurrent_order;
-  bool carries_c, reads_h;
+  bool reads_h;
 };
 
 template <class T>

@@ -24,7 +24,7 @@ namespace RNNCORE_ISA {
 template <class C>
 constexpr CellShape shape_of() {
   return {C::kSlots,      C::kGates,          C::kInputSlot, C::kRecurrentSlot,
-          C::kInputOrder, C::kRecurrentOrder, C::kCarriesC,  C::kReadsH};
+          C::kInputOrder, C::kRecurrentOrder, C::kReadsH};
 }
 
 template <class T>

@@ -125,7 +125,8 @@ inline void use_carry(const BackwardLoop<T>& loop, const BackwardStep<T>& step, 
     store(loop.dh + row * loop.state_stride + unit, carry);
   } else if (kTo == Carry::kOutput) {
     T* to = step.doutput + row * padded(loop.outputs) + unit;
-    store(to, add_dy(loop, step.s, row, unit, carry));
+    const int exist = existing<T>(loop.outputs - unit);
+    store(to, keep_first<T>(add_dy(loop, step.s, row, unit, carry), exist));
   } else {
     backward_cell<T, Cell>(loop, step, row, unit, add_dy(loop, step.s, row, unit, carry));
   }

@@ -1,6 +1,6 @@
 // Whole-sequence products: the input projection, dx, linear layers.
 //
-//   c[i, columns] (+)= sum over k of a[i, k] panels[k, columns], rows given by address
+//   c[i, columns] = start + sum over k of a[i, k] panels[k, columns], rows given by address
 //
 // The same inner product as the recurrence, blocked for the caches: kDepth values of k (a tile's
 // rows stay in L1), kHeight rows (stay in L2), and each panel is read once for all of these. The
@@ -76,7 +76,7 @@ void rows_product_of(const RowsProduct<T>& whole) {
   int64_t segment = 0;
   do {
     const int64_t segment_end = p.segments - segment < deep ? p.segments : segment + deep;
-    const RowsTile<T, kGates> tile = {p, segment, segment_end, segment > 0 || p.accumulate};
+    const RowsTile<T, kGates> tile = {p, segment, segment_end, segment > 0};
     for (int64_t top = 0; top < p.rows; top += kHeight) {
       const int64_t bottom = p.rows - top < kHeight ? p.rows : top + kHeight;
       int blocks = 1;

@@ -74,7 +74,7 @@ template <class T>
 inline typename VecOf<T>::Vec keep_first(typename VecOf<T>::Vec v, int count) {
   T lanes[kLanes<T>];
   memcpy(lanes, &v, sizeof v);
-  return load_first(lanes, count);
+  return count >= kLanes<T> ? v : load_first(lanes, count);
 }
 
 // Asks for the lines of a row that is about to be written.

@@ -27,7 +27,7 @@ typedef struct rnncore_sizes {
 
 typedef struct rnncore_c_api {
   int version;
-  const char* (*isa)(void);
+  const char* (*isa)(void); /* NULL where RNNCORE_ISA names none */
   int (*get_num_threads)(void);
   void (*set_num_threads)(int n);
   void (*packed_sizes)(const void* packed, rnncore_sizes* sizes);

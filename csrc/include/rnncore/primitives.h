@@ -6,8 +6,6 @@
 
 #include <cstdint>
 
-#include "rnncore/types.h"
-
 namespace rnncore {
 
 template <class T>
@@ -17,7 +15,6 @@ struct Linear {
   const T* weight = nullptr;  // (outputs, inputs)
   const T* bias = nullptr;    // (outputs,) or null
   int num_threads = 1;
-  Interrupt interrupt;
 };
 
 // out (rows, outputs) = x weight^T + bias
