@@ -25,16 +25,12 @@ struct Product {
   ptrdiff_t segment_stride = 0;
 };
 
+// Adds one product to sums in registers.
 template <class T, int kGates, int kRows, int kBlocks>
-void multiply_tile(const Product<T>& product, T* tile) {
+inline __attribute__((always_inline)) void add_product(
+    const Product<T>& product, typename VecOf<T>::Vec (&sum)[kRows][kGates * kBlocks]) {
   using Vec = typename VecOf<T>::Vec;
   constexpr int kLane = kLanes<T>, kWidth = kGates * kBlocks;
-  Vec sum[kRows][kWidth];
-#pragma GCC unroll 8
-  for (int m = 0; m < kRows; ++m) {
-#pragma GCC unroll 16
-    for (int v = 0; v < kWidth; ++v) sum[m][v] = load(tile + (m * kWidth + v) * kLane);
-  }
   const T* panel[kBlocks];
   for (int b = 0; b < kBlocks; ++b) panel[b] = product.panel + b * product.block_stride;
   const T* rows[kRows];
@@ -71,6 +67,19 @@ void multiply_tile(const Product<T>& product, T* tile) {
       in_panel += kGates * kLane;
     }
   }
+}
+
+// `count` products after one another, of the same rows and blocks.
+template <class T, int kGates, int kRows, int kBlocks>
+void multiply_tile(const Product<T>* products, int count, T* tile) {
+  constexpr int kLane = kLanes<T>, kWidth = kGates * kBlocks;
+  typename VecOf<T>::Vec sum[kRows][kWidth];
+#pragma GCC unroll 8
+  for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 16
+    for (int v = 0; v < kWidth; ++v) sum[m][v] = load(tile + (m * kWidth + v) * kLane);
+  }
+  for (int i = 0; i < count; ++i) add_product<T, kGates, kRows, kBlocks>(products[i], sum);
 #pragma GCC unroll 8
   for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 16
@@ -93,7 +102,7 @@ struct TileShape {
 };
 
 template <class T>
-using MultiplyTile = void (*)(const Product<T>&, T*);
+using MultiplyTile = void (*)(const Product<T>*, int, T*);
 
 template <class T>
 struct TileTable {
@@ -129,6 +138,14 @@ template <int kGates>
 inline int next_tile_rows(int64_t remaining) {
   constexpr int64_t kTallest = TileShape<kGates>::kTallest;
   const int64_t tiles = (remaining + kTallest - 1) / kTallest;
+  return static_cast<int>((remaining + tiles - 1) / tiles);
+}
+
+// Splits blocks into tiles of nearly equal width: a last tile of one block would be half as fast.
+template <int kGates>
+inline int next_tile_blocks(int64_t remaining, int rows) {
+  const int64_t fit = TileShape<kGates>::blocks(rows);
+  const int64_t tiles = (remaining + fit - 1) / fit;
   return static_cast<int>((remaining + tiles - 1) / tiles);
 }
 

@@ -118,7 +118,7 @@ inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, i
       store(to, block.first ? typename VecOf<T>::Vec{} : load_upto(c + v * kLane, exist));
     }
   }
-  choose_tile<T, 1>(rows, blocks)(product, tile);
+  choose_tile<T, 1>(rows, blocks)(&product, 1, tile);
   to = tile;
   for (int m = 0; m < rows; ++m) {
     T* c = factor.c + (block.begin + i + m) * factor.c_stride + j;
@@ -135,8 +135,7 @@ inline void outer_block(const OuterStrip<T>& strip, const OuterBlock<T>& block) 
   int blocks = 1;
   for (int64_t j = strip.begin; j < strip.end; j += blocks * kLane) {
     const int64_t left = (strip.end - j + kLane - 1) / kLane;
-    const int fit = TileShape<1>::blocks(kTall);
-    blocks = fit < left ? fit : static_cast<int>(left);
+    blocks = next_tile_blocks<1>(left, kTall);
     for (int64_t i = 0; i < block.count; i += kTall) {
       const int rows = static_cast<int>(block.count - i < kTall ? block.count - i : kTall);
       outer_tile(strip, block, i, rows, j, blocks);

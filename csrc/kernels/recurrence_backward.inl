@@ -66,7 +66,7 @@ inline void carry_tile(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
     product.rows[m] = step.slots_next + row[m] * loop.slots_stride + Cell::kRecurrentSlot * kGroup;
   }
   for (int v = 0; v < rows * blocks; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
-  choose_tile<T, 1>(rows, blocks)(product, tile);
+  choose_tile<T, 1>(rows, blocks)(&product, 1, tile);
   if (!Cell::kReadsH) return;
   for (int v = 0; v < rows * blocks; ++v) {
     const T* direct = loop.direct + row[v / blocks] * loop.state_stride;
@@ -145,8 +145,7 @@ inline void carry_units(const BackwardLoop<T>& loop, const BackwardStep<T>& step
   if (begin >= end) return;
   for (int64_t unit = share.output_group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
     const int64_t left = (unit_end - unit) / kLane;
-    const int fit = TileShape<1>::blocks(next_tile_rows<1>(end - begin));
-    blocks = fit < left ? fit : static_cast<int>(left);
+    blocks = next_tile_blocks<1>(left, next_tile_rows<1>(end - begin));
     int rows = 0;
     for (int64_t i = begin; i < end; i += rows) {
       rows = next_tile_rows<1>(end - i);
@@ -176,8 +175,7 @@ inline void projected_cells(const BackwardLoop<T>& loop, const BackwardStep<T>& 
   for (int64_t unit = share.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
     const int64_t left = (unit_end - unit) / kLane;
     product.panel = loop.projection_panels + unit / kLane * product.block_stride;
-    const int fit = TileShape<1>::blocks(next_tile_rows<1>(count));
-    blocks = fit < left ? fit : static_cast<int>(left);
+    blocks = next_tile_blocks<1>(left, next_tile_rows<1>(count));
     int rows = 0;
     for (int64_t i = 0; i < count; i += rows) {
       rows = next_tile_rows<1>(count - i);
@@ -186,7 +184,7 @@ inline void projected_cells(const BackwardLoop<T>& loop, const BackwardStep<T>& 
         product.rows[m] = step.doutput + (first + m * share.row_stride) * padded(loop.outputs);
       }
       for (int v = 0; v < rows * blocks; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
-      choose_tile<T, 1>(rows, blocks)(product, tile);
+      choose_tile<T, 1>(rows, blocks)(&product, 1, tile);
       for (int v = 0; v < rows * blocks; ++v) {
         backward_cell<T, Cell>(loop, step, first + v / blocks * share.row_stride,
                                unit + v % blocks * kLane, load(tile + v * kLane));

@@ -103,21 +103,29 @@ struct ForwardTile {
     }
   }
 
-  void multiply_inputs(T* tile) {
+  Product<T> of_inputs() const {
     Product<T> product;
     product.segment_length = loop.inputs;
     product.block_stride = loop.inputs * kGates * kLane;
     product.panel = loop.input_panels + unit / kLane * product.block_stride;
     for (int m = 0; m < rows; ++m) product.rows[m] = loop.x.at(step.s, row[m]);
-    choose_tile<T, kGates>(rows, blocks)(product, tile);
+    return product;
   }
 
-  // Slots that W reaches and U does not stay behind in `inputs`, or in the slot rows.
-  void start() {
+  // Both products. Slots that W reaches and U does not stay behind in `inputs`.
+  void multiply(const Product<T>& recurrent) {
     T* reached = kSameSlots ? sums : inputs;
+    const MultiplyTile<T> function = choose_tile<T, kGates>(rows, blocks);
     load_slots(Cell::kInputSlot, loop.input_panels ? loop.bias : nullptr, reached);
-    if (loop.input_panels) multiply_inputs(reached);
-    if (kSameSlots) return;
+    if (kSameSlots) {
+      const Product<T> both[2] = {loop.input_panels ? of_inputs() : recurrent, recurrent};
+      function(both, loop.input_panels ? 2 : 1, sums);
+      return;
+    }
+    if (loop.input_panels) {
+      const Product<T> product = of_inputs();
+      function(&product, 1, inputs);
+    }
     load_slots(Cell::kRecurrentSlot, loop.bias, sums);
     constexpr int kFirst = Cell::kRecurrentSlot - Cell::kInputSlot;
     for (int v = 0; v < rows * blocks; ++v) {
@@ -125,6 +133,7 @@ struct ForwardTile {
         store(sums + (v * kGates + g - kFirst) * kLane, load(inputs + (v * kGates + g) * kLane));
       }
     }
+    function(&recurrent, 1, sums);
   }
 
   // A slot of one row and block once all products are in.
@@ -189,8 +198,7 @@ inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step
     const int64_t left = (unit_end - unit) / kLane;
     product.panel = loop.panels + unit / kLane * product.block_stride;
     const int tallest = next_tile_rows<kGates>(count);
-    blocks = TileShape<kGates>::blocks(tallest) < left ? TileShape<kGates>::blocks(tallest)
-                                                       : static_cast<int>(left);
+    blocks = next_tile_blocks<kGates>(left, tallest);
     int rows = 0;
     for (int64_t i = 0; i < count; i += rows) {
       rows = next_tile_rows<kGates>(count - i);
@@ -199,8 +207,7 @@ inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step
         product.rows[m] = step.h_read + row[m] * loop.state_stride;
       }
       ForwardTile<T, Cell> tile(loop, step, row, rows, unit, blocks);
-      tile.start();
-      choose_tile<T, kGates>(rows, blocks)(product, tile.sums);
+      tile.multiply(product);
       for (int m = 0; m < rows; ++m) {
         for (int b = 0; b < blocks; ++b) forward_cell(tile, m, b);
       }
@@ -223,8 +230,7 @@ inline void forward_projection(const ForwardLoop<T>& loop, const ForwardStep<T>&
   for (int64_t unit = share.output_group_begin * kGroup; unit < end; unit += blocks * kLane) {
     const int64_t left = (end - unit) / kLane;
     product.panel = loop.projection_panels + unit / kLane * product.block_stride;
-    const int fit = TileShape<1>::blocks(next_tile_rows<1>(count));
-    blocks = fit < left ? fit : static_cast<int>(left);
+    blocks = next_tile_blocks<1>(left, next_tile_rows<1>(count));
     int rows = 0;
     for (int64_t i = 0; i < count; i += rows) {
       rows = next_tile_rows<1>(count - i);
@@ -233,7 +239,7 @@ inline void forward_projection(const ForwardLoop<T>& loop, const ForwardStep<T>&
         product.rows[m] = step.hidden + (first + m * share.row_stride) * step.hidden_stride;
       }
       for (int v = 0; v < rows * blocks; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
-      choose_tile<T, 1>(rows, blocks)(product, tile);
+      choose_tile<T, 1>(rows, blocks)(&product, 1, tile);
       for (int v = 0; v < rows * blocks; ++v) {
         const int64_t row = first + v / blocks * share.row_stride, at = unit + v % blocks * kLane;
         const auto h = load(tile + v * kLane);

@@ -49,7 +49,7 @@ struct RowsTile {
     for (int m = 0; m < rows && !from_c; ++m) {
       prefetch_row(p.c[first + m] + at(unit, 0), blocks * kGates * kLane);
     }
-    choose_tile<T, kGates>(rows, blocks)(product, tile);
+    choose_tile<T, kGates>(rows, blocks)(&product, 1, tile);
     to = tile;
     for (int m = 0; m < rows; ++m) {
       for (int b = 0; b < blocks; ++b) {
@@ -82,8 +82,7 @@ void rows_product_of(const RowsProduct<T>& whole) {
       int blocks = 1;
       for (int64_t unit = p.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
         const int64_t left = (unit_end - unit) / kLane;
-        const int fit = TileShape<kGates>::blocks(next_tile_rows<kGates>(bottom - top));
-        blocks = fit < left ? fit : static_cast<int>(left);
+        blocks = next_tile_blocks<kGates>(left, next_tile_rows<kGates>(bottom - top));
         int rows = 0;
         for (int64_t i = top; i < bottom; i += rows) {
           rows = next_tile_rows<kGates>(bottom - i);
