@@ -26,6 +26,19 @@ struct Run {
 
   // Called by member 0 between pieces of work: asks the interrupt about every 50 ms.
   void poll();
+  // The same between steps, which may be so short that reading the clock shows: steps are then let
+  // pass, as many as take about a millisecond.
+  void poll_step() {
+    if (passed++ < passing) return;
+    passed = 0;
+    poll_after_steps();
+  }
+  void poll_after_steps();
+  // Written at every step: apart from `cancelled`, which all members read.
+  alignas(64) int passed = 0;
+  int passing = 0;
+  std::chrono::steady_clock::time_point last_step;
+
   bool live() const { return cancelled.load(std::memory_order_relaxed) == 0; }
 };
 
@@ -50,7 +63,7 @@ struct StepGate {
 
   static bool proceed(void* gate) {
     const StepGate& self = *static_cast<StepGate*>(gate);
-    if (self.polls) self.run->poll();
+    if (self.polls) self.run->poll_step();
     return self.barrier->wait(*self.run);
   }
 };
