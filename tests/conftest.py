@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import hypothesis
@@ -14,6 +15,10 @@ hypothesis.settings.register_profile(
     "house", deadline=None, print_blob=True, derandomize=True, max_examples=60
 )
 hypothesis.settings.load_profile("house")
+
+# A shell that starts the suite in the background has it, and all that it starts, ignore Ctrl-C.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ISAS = _rnncore.supported_isas()
 
