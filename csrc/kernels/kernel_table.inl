@@ -9,6 +9,7 @@
 #include "cells/lstm.h"
 #include "cells/rnn.h"
 #include "kernels/multiply_tile.inl"
+#include "kernels/tiles.inl"
 #include "kernels/recurrence_forward.inl"
 #include "kernels/recurrence_backward.inl"
 #include "kernels/elementwise.inl"

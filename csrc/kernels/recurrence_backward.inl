@@ -44,9 +44,12 @@ inline BackwardStep<T> backward_step(const BackwardLoop<T>& loop, int64_t s) {
 // carry for `rows` rows and `blocks` blocks of outputs into the tile. Rows that end at step s start
 // from what the caller gave, which `dh` still holds.
 template <class T, class Cell>
-inline void carry_tile(const BackwardLoop<T>& loop, const BackwardStep<T>& step, const int64_t* row,
-                       int rows, int64_t unit, int blocks, bool ending, T* tile) {
+inline void carry_tile(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
+                       const TilePlace& place, bool ending, T* tile) {
   constexpr int kLane = kLanes<T>;
+  const int64_t* row = place.row;
+  const int64_t unit = place.unit;
+  const int rows = place.rows, blocks = place.blocks;
   if (ending) {
     for (int v = 0; v < rows * blocks; ++v) {
       const T* dh = loop.dh + row[v / blocks] * loop.state_stride;
@@ -132,71 +135,46 @@ inline void use_carry(const BackwardLoop<T>& loop, const BackwardStep<T>& step, 
   }
 }
 
-// This thread's outputs for its rows i in [begin, end).
+// This member's outputs, for its rows counted begin to end.
 template <class T, class Cell, Carry kTo>
 inline void carry_units(const BackwardLoop<T>& loop, const BackwardStep<T>& step, int64_t begin,
                         int64_t end, bool ending) {
   constexpr int kLane = kLanes<T>;
   const Share& share = loop.share;
-  const int64_t unit_end = share.output_group_end * kGroup;
   alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
-  int64_t row[kMaxRows];
-  int blocks = 1;
-  if (begin >= end) return;
-  for (int64_t unit = share.output_group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
-    const int64_t left = (unit_end - unit) / kLane;
-    blocks = next_tile_blocks<1>(left, next_tile_rows<1>(end - begin));
-    int rows = 0;
-    for (int64_t i = begin; i < end; i += rows) {
-      rows = next_tile_rows<1>(end - i);
-      for (int m = 0; m < rows; ++m) row[m] = share.row_begin + (i + m) * share.row_stride;
-      carry_tile<T, Cell>(loop, step, row, rows, unit, blocks, ending, tile);
-      for (int v = 0; v < rows * blocks; ++v) {
-        use_carry<T, Cell, kTo>(loop, step, row[v / blocks], unit + v % blocks * kLane,
-                                tile + v * kLane);
-      }
+  const auto work = [&](const TilePlace& place) {
+    carry_tile<T, Cell>(loop, step, place, ending, tile);
+    for (int v = 0; v < place.rows * place.blocks; ++v) {
+      use_carry<T, Cell, kTo>(loop, step, place.row[v / place.blocks],
+                              place.unit + v % place.blocks * kLane, tile + v * kLane);
     }
-  }
+  };
+  for_each_tile<T, 1>(share, share.output_group_begin, share.output_group_end, begin, end, work);
 }
 
-// dh = doutput W_hr, then the cell, for this thread's units.
+// dh = doutput W_hr, then the cell, for this member's units.
 template <class T, class Cell>
 inline void projected_cells(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
                             int64_t count) {
   constexpr int kLane = kLanes<T>;
   const Share& share = loop.share;
-  const int64_t unit_end = share.group_end * kGroup;
-  Product<T> product;
-  product.segment_length = padded(loop.outputs);
-  product.block_stride = padded(loop.outputs) * kLane;
   alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
-  int blocks = 1;
-  if (!count) return;
-  for (int64_t unit = share.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
-    const int64_t left = (unit_end - unit) / kLane;
-    product.panel = loop.projection_panels + unit / kLane * product.block_stride;
-    blocks = next_tile_blocks<1>(left, next_tile_rows<1>(count));
-    int rows = 0;
-    for (int64_t i = 0; i < count; i += rows) {
-      rows = next_tile_rows<1>(count - i);
-      const int64_t first = share.row_begin + i * share.row_stride;
-      for (int m = 0; m < rows; ++m) {
-        product.rows[m] = step.doutput + (first + m * share.row_stride) * padded(loop.outputs);
-      }
-      for (int v = 0; v < rows * blocks; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
-      choose_tile<T, 1>(rows, blocks)(&product, 1, tile);
-      for (int v = 0; v < rows * blocks; ++v) {
-        backward_cell<T, Cell>(loop, step, first + v / blocks * share.row_stride,
-                               unit + v % blocks * kLane, load(tile + v * kLane));
-      }
+  const int64_t wide = padded(loop.outputs);
+  const auto doutput_row = [&](int64_t row) { return step.doutput + row * wide; };
+  const auto work = [&](const TilePlace& place) {
+    multiply_plain(place, loop.projection_panels, wide, doutput_row, tile);
+    for (int v = 0; v < place.rows * place.blocks; ++v) {
+      backward_cell<T, Cell>(loop, step, place.row[v / place.blocks],
+                             place.unit + v % place.blocks * kLane, load(tile + v * kLane));
     }
-  }
+  };
+  for_each_tile<T, 1>(share, share.group_begin, share.group_end, 0, count, work);
 }
 
 template <class T, class Cell>
 void recurrence_backward(const BackwardLoop<T>& loop) {
   const Share& share = loop.share;
-  int64_t continuing = 0;  // rows of this thread alive at s + 1
+  int64_t continuing = 0;  // rows of this member alive at s + 1
   for (int64_t s = share.step_end - 1; s >= 0; --s) {
     const BackwardStep<T> step = backward_step(loop, s);
     const int64_t count = rows_of(share, s);

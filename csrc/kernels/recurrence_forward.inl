@@ -19,12 +19,6 @@ inline ptrdiff_t slot_at(int64_t unit, int slots, int slot) {
   return (unit / kGroup) * slots * kGroup + slot * kGroup + unit % kGroup;
 }
 
-// Of the first `alive` rows, how many are this thread's.
-inline int64_t rows_of(const Share& share, int64_t s) {
-  const int64_t alive = share.offsets[s + 1] - share.offsets[s];
-  return alive <= share.row_begin ? 0 : (alive - share.row_begin - 1) / share.row_stride + 1;
-}
-
 // How many lanes of a vector hold units when `left` units are left from its first on.
 template <class T>
 inline int existing(int64_t left) {
@@ -83,14 +77,13 @@ struct ForwardTile {
   alignas(kVectorBytes) T sums[kMaxAccumulators * kLane];
   alignas(kVectorBytes) T inputs[kSameSlots ? kLane : kMaxAccumulators * kLane];
 
-  ForwardTile(const ForwardLoop<T>& of_loop, const ForwardStep<T>& at_step, const int64_t* of_rows,
-              int row_count, int64_t first_unit, int block_count)
+  ForwardTile(const ForwardLoop<T>& of_loop, const ForwardStep<T>& at_step, const TilePlace& at)
       : loop(of_loop),
         step(at_step),
-        row(of_rows),
-        rows(row_count),
-        unit(first_unit),
-        blocks(block_count) {}
+        row(at.row),
+        rows(at.rows),
+        unit(at.unit),
+        blocks(at.blocks) {}
 
   void load_slots(int first_slot, const T* from_one, T* to) {
     for (int m = 0; m < rows; ++m) {
@@ -183,71 +176,46 @@ inline void forward_cell(const ForwardTile<T, Cell>& tile, int m, int b) {
   }
 }
 
-// All units of this thread for the step's rows row_begin + i * row_stride, i < count.
+// This member's units, for the first `count` of its rows.
 template <class T, class Cell>
 inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t count) {
   constexpr int kLane = kLanes<T>, kGates = Cell::kGates;
   const Share& share = loop.share;
-  const int64_t unit_end = share.group_end * kGroup;
   Product<T> product;
   product.segment_length = loop.outputs;
   product.block_stride = loop.outputs * kGates * kLane;
-  int64_t row[kMaxRows];
-  int blocks = 1;
-  for (int64_t unit = share.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
-    const int64_t left = (unit_end - unit) / kLane;
-    product.panel = loop.panels + unit / kLane * product.block_stride;
-    const int tallest = next_tile_rows<kGates>(count);
-    blocks = next_tile_blocks<kGates>(left, tallest);
-    int rows = 0;
-    for (int64_t i = 0; i < count; i += rows) {
-      rows = next_tile_rows<kGates>(count - i);
-      for (int m = 0; m < rows; ++m) {
-        row[m] = share.row_begin + (i + m) * share.row_stride;
-        product.rows[m] = step.h_read + row[m] * loop.state_stride;
-      }
-      ForwardTile<T, Cell> tile(loop, step, row, rows, unit, blocks);
-      tile.multiply(product);
-      for (int m = 0; m < rows; ++m) {
-        for (int b = 0; b < blocks; ++b) forward_cell(tile, m, b);
-      }
+  const auto work = [&](const TilePlace& place) {
+    product.panel = loop.panels + place.unit / kLane * product.block_stride;
+    for (int m = 0; m < place.rows; ++m) {
+      product.rows[m] = step.h_read + place.row[m] * loop.state_stride;
     }
-  }
+    ForwardTile<T, Cell> tile(loop, step, place);
+    tile.multiply(product);
+    for (int m = 0; m < place.rows; ++m) {
+      for (int b = 0; b < place.blocks; ++b) forward_cell(tile, m, b);
+    }
+  };
+  for_each_tile<T, kGates>(share, share.group_begin, share.group_end, 0, count, work);
 }
 
-// y = W_hr hidden, for this thread's outputs.
+// y = W_hr hidden, for this member's outputs.
 template <class T>
 inline void forward_projection(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
                                int64_t count) {
   constexpr int kLane = kLanes<T>;
   const Share& share = loop.share;
-  const int64_t end = share.output_group_end * kGroup;
-  Product<T> product;
-  product.segment_length = loop.units;
-  product.block_stride = loop.units * kLane;
   alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
-  int blocks = 1;
-  for (int64_t unit = share.output_group_begin * kGroup; unit < end; unit += blocks * kLane) {
-    const int64_t left = (end - unit) / kLane;
-    product.panel = loop.projection_panels + unit / kLane * product.block_stride;
-    blocks = next_tile_blocks<1>(left, next_tile_rows<1>(count));
-    int rows = 0;
-    for (int64_t i = 0; i < count; i += rows) {
-      rows = next_tile_rows<1>(count - i);
-      const int64_t first = share.row_begin + i * share.row_stride;
-      for (int m = 0; m < rows; ++m) {
-        product.rows[m] = step.hidden + (first + m * share.row_stride) * step.hidden_stride;
-      }
-      for (int v = 0; v < rows * blocks; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
-      choose_tile<T, 1>(rows, blocks)(&product, 1, tile);
-      for (int v = 0; v < rows * blocks; ++v) {
-        const int64_t row = first + v / blocks * share.row_stride, at = unit + v % blocks * kLane;
-        const auto h = load(tile + v * kLane);
-        store(step.h_write + row * loop.state_stride + at, h);
-        store_upto(loop.y.at(step.s, row) + at, h, existing<T>(loop.outputs - at));
-      }
+  const auto hidden_row = [&](int64_t row) { return step.hidden + row * step.hidden_stride; };
+  const auto work = [&](const TilePlace& place) {
+    multiply_plain(place, loop.projection_panels, loop.units, hidden_row, tile);
+    for (int v = 0; v < place.rows * place.blocks; ++v) {
+      const int64_t row = place.row[v / place.blocks], at = place.unit + v % place.blocks * kLane;
+      const auto h = load(tile + v * kLane);
+      store(step.h_write + row * loop.state_stride + at, h);
+      store_upto(loop.y.at(step.s, row) + at, h, existing<T>(loop.outputs - at));
     }
-  }
+  };
+  for_each_tile<T, 1>(share, share.output_group_begin, share.output_group_end, 0, count, work);
 }
 
 template <class T, class Cell>
@@ -256,10 +224,10 @@ void recurrence_forward(const ForwardLoop<T>& loop) {
   for (int64_t s = share.step_begin; s < share.step_end; ++s) {
     const ForwardStep<T> step = forward_step(loop, s);
     const int64_t count = rows_of(share, s);
-    if (count) forward_units<T, Cell>(loop, step, count);
+    forward_units<T, Cell>(loop, step, count);
     if (loop.projection_panels) {
       if (!share.proceed(share.context)) return;
-      if (count) forward_projection(loop, step, count);
+      forward_projection(loop, step, count);
     }
     if (!share.proceed(share.context)) return;
   }

@@ -1,0 +1,66 @@
+// How a member of the team walks over its part of a step.
+//
+// Units outside, rows inside: a panel is read from memory once and from cache by all further rows.
+// Heights and widths of tiles are in balance, since a last tile of one row or block is half as
+// fast.
+#pragma once
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+// Some batch rows by some blocks of units.
+struct TilePlace {
+  int64_t row[kMaxRows];
+  int rows;
+  int64_t unit;
+  int blocks;
+};
+
+// Calls work(place) for the groups of units [group_begin, group_end) and, of the member's rows,
+// those counted begin to end.
+template <class T, int kGates, class Work>
+inline void for_each_tile(const Share& share, int64_t group_begin, int64_t group_end, int64_t begin,
+                          int64_t end, const Work& work) {
+  constexpr int kLane = kLanes<T>;
+  if (begin >= end) return;
+  TilePlace place;
+  const int64_t unit_end = group_end * kGroup;
+  for (place.unit = group_begin * kGroup; place.unit < unit_end;
+       place.unit += place.blocks * kLane) {
+    const int64_t left = (unit_end - place.unit) / kLane;
+    place.blocks = next_tile_blocks<kGates>(left, next_tile_rows<kGates>(end - begin));
+    for (int64_t i = begin; i < end; i += place.rows) {
+      place.rows = next_tile_rows<kGates>(end - i);
+      for (int m = 0; m < place.rows; ++m) {
+        place.row[m] = share.row_begin + (i + m) * share.row_stride;
+      }
+      work(place);
+    }
+  }
+}
+
+// How many of the rows that are alive at step s are this member's.
+inline int64_t rows_of(const Share& share, int64_t s) {
+  const int64_t alive = share.offsets[s + 1] - share.offsets[s];
+  return alive <= share.row_begin ? 0 : (alive - share.row_begin - 1) / share.row_stride + 1;
+}
+
+// Sums of a tile of single gates from zero: rows of any address times the panels of its blocks. The
+// tile is [row][block][lane].
+template <class T, class RowOf>
+inline void multiply_plain(const TilePlace& place, const T* panels, int64_t length,
+                           const RowOf& row_of, T* tile) {
+  constexpr int kLane = kLanes<T>;
+  Product<T> product;
+  product.segment_length = length;
+  product.block_stride = length * kLane;
+  product.panel = panels + place.unit / kLane * product.block_stride;
+  for (int m = 0; m < place.rows; ++m) product.rows[m] = row_of(place.row[m]);
+  for (int v = 0; v < place.rows * place.blocks; ++v) {
+    store(tile + v * kLane, typename VecOf<T>::Vec{});
+  }
+  choose_tile<T, 1>(place.rows, place.blocks)(&product, 1, tile);
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore
