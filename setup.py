@@ -41,7 +41,9 @@ KERNEL_FLAGS = ["-fno-exceptions", "-fno-rtti", "-Wno-ignored-attributes", "-Wno
 KERNELS = {"csrc/kernels/isa_baseline.cpp": []}
 if MACHINE == "x86_64":
     KERNELS["csrc/kernels/isa_avx2.cpp"] = ["-march=x86-64-v3"]
-    KERNELS["csrc/kernels/isa_avx512.cpp"] = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+    AVX512 = ["-march=x86-64-v4", "-mprefer-vector-width=512"]
+    KERNELS["csrc/kernels/isa_avx512.cpp"] = AVX512
+    KERNELS["csrc/kernels/isa_avx512vnni.cpp"] = [*AVX512, "-mavx512vnni"]
 
 INCLUDES = ["csrc/include", "csrc"]
 BINDING_INCLUDES = [*INCLUDES, pybind11.get_include(), sysconfig.get_path("include")]

@@ -22,6 +22,13 @@ class Frozen:
 
     Made by ``layer.freeze()``. Calls may come from many threads at once.
 
+    Parameters
+    ----------
+    layer : Layer
+        The snapshot, which the engine keeps to itself.
+    weights : {"full", "bfloat16", "int8"}, optional
+        How they are packed; see :meth:`Layer.freeze`.
+
     Examples
     --------
     >>> import numpy as np
@@ -32,8 +39,10 @@ class Frozen:
     (5, 2, 4)
     """
 
-    def __init__(self, layer: Layer) -> None:
+    def __init__(self, layer: Layer, weights: str = "full") -> None:
         self._layer = layer
+        self._weights = weights
+        layer._hold_reduced(weights)
         for array in layer.params.values():
             array.flags.writeable = False
         self._hold = ExitStack()
@@ -52,8 +61,13 @@ class Frozen:
 
     @property
     def dtype(self) -> str:
-        """Type of every array."""
+        """Type of every array that goes in or comes out."""
         return self._layer.dtype
+
+    @property
+    def weight_dtype(self) -> str:
+        """How weights are held: the arrays' type, "bfloat16" or "int8"."""
+        return self._layer.dtype if self._weights == "full" else self._weights
 
     @property
     def input_size(self) -> int:
@@ -112,13 +126,14 @@ class Frozen:
         return stream
 
     def __repr__(self) -> str:
-        return f"Frozen({self._layer!r})"
+        reduced = "" if self._weights == "full" else f", {self._weights!r}"
+        return f"Frozen({self._layer!r}{reduced})"
 
     def __deepcopy__(self, memo: object) -> Frozen:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Frozen, (self._layer,)
+        return Frozen, (self._layer, self._weights)
 
     def _pack(self) -> None:
         """Pack now rather than at the first call, which may come from two threads."""
@@ -167,13 +182,16 @@ class StackStream:
 def freeze(layer: Layer, dtype: str | None) -> Frozen:
     """Return a frozen copy of a layer; see ``layer.freeze``."""
     name = layer.dtype if dtype is None else checks.choice("dtype", dtype, _DTYPES)
-    if name in ("bfloat16", "int8"):
-        raise NotImplementedError(f"dtype: freeze({name!r}) is not in this version of rnncore")
     if name == "float64" and layer.dtype != "float64":
-        raise ValueError("dtype: expected None or 'float32' for a float32 layer, got 'float64'")
-    copy = from_config(layer._frozen_config(name))
-    copy.load_state_dict({key: value.astype(name) for key, value in layer.params.items()})
-    return Frozen(copy)
+        raise ValueError(
+            "dtype: expected None, 'float32', 'bfloat16' or 'int8' for a float32 layer, "
+            "got 'float64'"
+        )
+    weights = name if name in ("bfloat16", "int8") else "full"
+    arrays = name if weights == "full" else "float32"
+    copy = from_config(layer._frozen_config(arrays))
+    copy.load_state_dict({key: value.astype(arrays) for key, value in layer.params.items()})
+    return Frozen(copy, weights)
 
 
 def _named_arrays(name: str, value: Any) -> dict[str, Array | None]:

@@ -28,10 +28,11 @@ class Packed(NamedTuple):
     weights: Any
 
     @classmethod
-    def of(cls, spec: CellSpec, params: list[Array]) -> Packed:
-        """Pack with the backend in use."""
+    def of(cls, spec: CellSpec, params: list[Array], weights: str = "full") -> Packed:
+        """Pack with the backend in use; `weights` as it takes them."""
         backend = backends.current()
-        return cls(backend, spec, params, backend.pack(spec, params, get_num_threads()))
+        packed = backend.pack(spec, params, get_num_threads(), weights)
+        return cls(backend, spec, params, packed)
 
 
 class Inputs(NamedTuple):
@@ -130,6 +131,7 @@ class PackedOnce:
 
     def __init__(self, spec: CellSpec, params: Iterable[Array]) -> None:
         self.spec = spec
+        self.weights = "full"
         self._params = list(params)
         self._holds = 0
         self._held: Packed | None = None
@@ -139,7 +141,7 @@ class PackedOnce:
         held = self._held
         if held is not None and held.backend is backends.current():
             return held
-        packed = Packed.of(self.spec, self._params)
+        packed = Packed.of(self.spec, self._params, self.weights)
         if self._holds:
             self._held = packed
         return packed

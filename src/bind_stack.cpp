@@ -18,7 +18,8 @@ using rnncore::StackSpec;
 
 StackSpec make_spec(const std::string& cell, int64_t input_size, int64_t hidden_size,
                     int64_t num_layers, int64_t num_directions, int64_t proj_size, bool bias,
-                    const std::string& nonlinearity, const std::string& dtype) {
+                    const std::string& nonlinearity, const std::string& dtype,
+                    const std::string& weights) {
   constexpr int64_t kLargest = int64_t{1} << 40;
   const auto within = [&](const char* name, int64_t value, int64_t least, int64_t most) {
     if (value >= least && value <= most) return;
@@ -48,6 +49,13 @@ StackSpec make_spec(const std::string& cell, int64_t input_size, int64_t hidden_
     throw py::type_error("dtype: expected 'float32' or 'float64', got '" + dtype + "'");
   }
   spec.dtype = dtype == "float32" ? rnncore::Dtype::float32 : rnncore::Dtype::float64;
+  if (weights == "bfloat16") {
+    spec.weights = rnncore::Weights::bfloat16;
+  } else if (weights == "int8") {
+    spec.weights = rnncore::Weights::int8;
+  } else if (weights != "full") {
+    throw py::value_error("weights: expected 'full', 'bfloat16' or 'int8', got '" + weights + "'");
+  }
   spec.input_size = input_size;
   spec.hidden_size = hidden_size;
   spec.num_layers = num_layers;
@@ -232,7 +240,8 @@ void bind_stack(py::module_& m) {
   py::class_<StackSpec>(m, "Spec")
       .def(py::init(&make_spec), py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"),
            py::arg("num_layers"), py::arg("num_directions"), py::arg("proj_size") = 0,
-           py::arg("bias") = true, py::arg("nonlinearity") = "tanh", py::arg("dtype") = "float32")
+           py::arg("bias") = true, py::arg("nonlinearity") = "tanh", py::arg("dtype") = "float32",
+           py::arg("weights") = "full")
       .def_property_readonly("cell", &cell_name)
       .def_readonly("input_size", &StackSpec::input_size)
       .def_readonly("hidden_size", &StackSpec::hidden_size)
@@ -244,8 +253,13 @@ void bind_stack(py::module_& m) {
                              [](const StackSpec& s) {
                                return s.cell == rnncore::CellKind::rnn_relu ? "relu" : "tanh";
                              })
-      .def_property_readonly("dtype", [](const StackSpec& s) {
-        return s.dtype == rnncore::Dtype::float32 ? "float32" : "float64";
+      .def_property_readonly("dtype",
+                             [](const StackSpec& s) {
+                               return s.dtype == rnncore::Dtype::float32 ? "float32" : "float64";
+                             })
+      .def_property_readonly("weights", [](const StackSpec& s) {
+        if (s.weights == rnncore::Weights::full) return "full";
+        return s.weights == rnncore::Weights::bfloat16 ? "bfloat16" : "int8";
       });
   py::class_<Packed>(m, "Packed")
       .def(py::init<const StackSpec&, const py::sequence&, int>(), py::arg("spec"),

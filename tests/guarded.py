@@ -82,10 +82,11 @@ def check_streaming() -> int:
     from engine import build, state_of
 
     runs = 0
-    for (cell, kind), size in itertools.product(CELLS, sizes()):
+    weights = (None, "bfloat16", "int8")
+    for (cell, kind), size, dtype in itertools.product(CELLS, sizes(), weights):
         case = Case(cell=cell, nonlinearity=kind, T=3, layers=2, **size)
         problem = draw(case)
-        engine = build(case, problem).freeze()
+        engine = build(case, problem).freeze(dtype)
         expected, _ = engine(problem.x, state_of(problem.h0, problem.c0))
         for make in (make_at(True), make_at(False)):
             h0, c0 = make(problem.h0), None if problem.c0 is None else make(problem.c0)

@@ -152,7 +152,7 @@ void BackwardRun<T>::dx_rows(int index, int64_t layer, int64_t k, Range rows) {
   product.panels = static_cast<const T*>(packed_.panels[which].input_columns);
   product.columns = inputs;
   product.group_end = padded(inputs) / kGroup;
-  kernels_.rows_product(product);
+  kernels_.weights[kFull].rows_product(product);
   if (k == 0) return;
   PackedRow to(seq, rows.begin);
   for (int64_t i = 0; i < product.rows; ++i, to.next()) kernels_.add(dx_row(to), c[i], inputs);

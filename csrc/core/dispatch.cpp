@@ -31,9 +31,23 @@ bool has_avx512() {
          __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
          __builtin_cpu_supports("avx512vl");
 }
+// VNNI makes nothing faster but 8-bit weights, and no bit different: it is no instruction set of
+// its own. RNNCORE_VNNI=0 leaves it out, for tests and measurements.
+const KernelTable* best_avx512_kernels() {
+  static const KernelTable table = [] {
+    KernelTable made = *avx512_kernels();
+    const char* wanted = std::getenv("RNNCORE_VNNI");
+    const bool refused = wanted && std::strcmp(wanted, "0") == 0;
+    if (!refused && __builtin_cpu_supports("avx512vnni")) {
+      made.f32.weights[kInt8] = *avx512vnni_int8();
+    }
+    return made;
+  }();
+  return &table;
+}
 constexpr Build kBuilds[] = {{"baseline", baseline_kernels, always},
                              {"avx2", avx2_kernels, has_avx2},
-                             {"avx512", avx512_kernels, has_avx512}};
+                             {"avx512", best_avx512_kernels, has_avx512}};
 #else
 constexpr Build kBuilds[] = {{"baseline", baseline_kernels, always}};
 #endif

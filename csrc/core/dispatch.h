@@ -34,4 +34,12 @@ inline Cell cell_of(CellKind kind) {
   return kLstm;
 }
 
+template <class T>
+const WeightKernels<T>& weight_kernels(const KernelTable& table, Weights weights) {
+  const Weighting which = weights == Weights::full       ? kFull
+                          : weights == Weights::bfloat16 ? kBfloat16
+                                                         : kInt8;
+  return kernels_of<T>(table).weights[which];
+}
+
 }  // namespace rnncore

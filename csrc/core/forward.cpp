@@ -48,6 +48,9 @@ int64_t Tape::nbytes() const {
 }
 
 void forward(const PackedStack& packed, const ForwardCall& call, Tape* tape) {
+  if (tape && packed.spec().weights != Weights::full) {
+    throw std::invalid_argument("tape: reduced weights are for inference");
+  }
   Tape::Content* content = tape ? &tape->content() : nullptr;
   if (packed.spec().dtype == Dtype::float32) {
     forward_as<float>(packed, call, content);

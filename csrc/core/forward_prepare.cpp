@@ -19,6 +19,9 @@ Work work_of(const PackedStack::Content& packed, const Sequences& sequences) {
   work.inputs = s.layer_inputs(s.num_layers > 1 ? 1 : 0);
   work.outputs = s.outputs();
   work.item_size = s.item_size();
+  work.weight_size = s.weights == Weights::int8       ? 1
+                     : s.weights == Weights::bfloat16 ? 2
+                                                      : static_cast<double>(s.item_size());
   work.lanes = s.dtype == Dtype::float32 ? packed.table->f32.lanes : packed.table->f64.lanes;
   work.projected = s.proj_size != 0;
   return work;
@@ -30,6 +33,7 @@ ForwardRun<T>::ForwardRun(const PackedStack& packed, const ForwardCall& call, Ta
     : packed_(packed.content()),
       spec_(packed_.spec),
       kernels_(kernels_of<T>(*packed_.table)),
+      weights_(weight_kernels<T>(*packed_.table, packed_.spec.weights)),
       tape_(tape) {
   Sequences& sequences = tape ? tape->sequences : own_sequences_;
   sequences = Sequences(call.steps, call.batch, call.lengths);
@@ -59,11 +63,25 @@ void ForwardRun<T>::make_crew(Crew& crew, int threads) const {
   for (Scratch& scratch : crew.scratch) {
     scratch.a = Buffer::of<const T*>(rows);
     scratch.c = Buffer::of<T*>(rows);
+    if (spec_.weights == Weights::int8) allocate_records(scratch);
   }
   crew.row_barriers = std::vector<Barrier>(static_cast<size_t>(plan.rows));
   for (Barrier& barrier : crew.row_barriers) barrier.reset(plan.directions * plan.units);
   crew.unit_barriers = std::vector<Barrier>(static_cast<size_t>(plan.rows * plan.directions));
   for (Barrier& barrier : crew.unit_barriers) barrier.reset(plan.units);
+}
+
+// Records of a step's rows, which serve the products of a whole chunk, too.
+template <class T>
+void ForwardRun<T>::allocate_records(Scratch& scratch) const {
+  int64_t inputs = 0;
+  for (int64_t layer = 0; layer < std::min<int64_t>(2, spec_.num_layers); ++layer) {
+    inputs = std::max(inputs, weights_.record_bytes(spec_.layer_inputs(layer)));
+  }
+  const int64_t states = weights_.record_bytes(std::max(spec_.hidden_size, spec_.outputs()));
+  const int64_t batch = sequences_->batch();
+  scratch.x_records = Buffer::of<char>(inputs * std::max(batch, kRecordsAtOnce));
+  scratch.h_records = Buffer::of<char>(states * batch);
 }
 
 template <class T>

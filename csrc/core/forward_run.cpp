@@ -94,7 +94,7 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
   product.a = a;
   product.c = c;
   product.segment_length = spec_.layer_inputs(layer);
-  product.panels = static_cast<const T*>(panels.input);
+  product.panels = panels.input;
   const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, crew_->plan.units);
   product.group_begin = groups.begin;
   product.group_end = groups.end;
@@ -103,7 +103,8 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
   product.slots = packed_.shape.slots;
   product.first_slot = packed_.shape.input_slot;
   product.start = static_cast<const T*>(panels.start);
-  kernels_.rows_product(product);
+  product.records = scratch.x_records.template as<char>();
+  weights_.rows_product(product);
 }
 
 template <class T>
@@ -122,12 +123,12 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
                 sequences_->offsets(), StepGate::proceed, &gate};
   loop.units = spec_.hidden_size;
   loop.outputs = spec_.outputs();
-  loop.panels = static_cast<const T*>(panels.recurrent);
+  loop.panels = panels.recurrent;
   loop.bias = static_cast<const T*>(panels.start);
   if (is_fused(layer)) {
     loop.x = inputs_of(layer, direction, steps);
     loop.inputs = spec_.layer_inputs(layer);
-    loop.input_panels = static_cast<const T*>(panels.input);
+    loop.input_panels = panels.input;
   }
   loop.slots_stride = slots_stride_;
   loop.keep = tape_ != nullptr;
@@ -147,8 +148,11 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
   loop.state_stride = state_stride_;
   const bool inner = layer + 1 < spec_.num_layers;
   loop.y = d.y.from(is_chunked() && inner ? steps.begin : 0);
-  loop.projection_panels = static_cast<const T*>(panels.projection);
-  kernels_.forward[cell_of(spec_.cell)](loop);
+  loop.projection_panels = panels.projection;
+  const Scratch& scratch = crew_->scratch[static_cast<size_t>(index)];
+  loop.x_records = scratch.x_records.template as<char>();
+  loop.h_records = scratch.h_records.template as<char>();
+  weights_.forward[cell_of(spec_.cell)](loop);
 }
 
 // The layer's input times its mask, for this member's part of the rows that its group shares.

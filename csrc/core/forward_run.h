@@ -67,6 +67,7 @@ class ForwardRun {
   };
   struct Scratch {  // of one member
     Buffer a, c;
+    Buffer x_records, h_records;  // 8-bit weights
   };
   struct Crew {  // who does the work, and where they meet
     Plan plan;
@@ -77,6 +78,7 @@ class ForwardRun {
   void allocate_states();
   void allocate_between();
   void make_crew(Crew& crew, int threads) const;
+  void allocate_records(Scratch& scratch) const;
   void locate_arrays(const ForwardCall& call);
   int64_t inner_steps() const;
   // Whether the recurrence makes W x itself.
@@ -98,6 +100,7 @@ class ForwardRun {
   const PackedStack::Content& packed_;
   const StackSpec& spec_;
   const Kernels<T>& kernels_;
+  const WeightKernels<T>& weights_;
   Tape::Content* tape_;
   Sequences own_sequences_;
   const Sequences* sequences_;

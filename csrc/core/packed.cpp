@@ -1,6 +1,8 @@
 #include "core/packed.h"
 
 #include <algorithm>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "core/plan.h"
@@ -22,16 +24,20 @@ struct Carver {
   }
 };
 
+int64_t panel_bytes(const PackedStack::Content& c, int64_t units, int64_t gates, int64_t length) {
+  if (c.spec.dtype == Dtype::float64) return padded(units) * gates * length * 8;
+  return weight_kernels<float>(*c.table, c.spec.weights).panel_bytes(units, gates, length);
+}
+
 void carve_forward(PackedStack::Content& c, Carver& carver) {
   const StackSpec& s = c.spec;
-  const int64_t wide = padded(s.hidden_size), item = s.item_size();
   for (size_t i = 0; i < c.panels.size(); ++i) {
     const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
     LayerPanels& p = c.panels[i];
-    carver.take(p.input, wide * s.gates() * inputs * item);
-    carver.take(p.recurrent, wide * s.gates() * s.outputs() * item);
-    carver.take(p.start, c.slot_row() * item);
-    if (s.proj_size) carver.take(p.projection, padded(s.outputs()) * s.hidden_size * item);
+    carver.take(p.input, panel_bytes(c, s.hidden_size, s.gates(), inputs));
+    carver.take(p.recurrent, panel_bytes(c, s.hidden_size, s.gates(), s.outputs()));
+    carver.take(p.start, c.slot_row() * s.item_size());
+    if (s.proj_size) carver.take(p.projection, panel_bytes(c, s.outputs(), 1, s.hidden_size));
   }
 }
 
@@ -56,7 +62,7 @@ template <class T>
 void pack_gates(const PackedStack::Content& c, void* panels, const void* w, int64_t units,
                 int64_t length, int gates, const int* source, int part, int parts) {
   PackGates<T> p;
-  p.panels = static_cast<T*>(panels);
+  p.panels = panels;
   p.w = static_cast<const T*>(w);
   p.w_stride = length;
   p.units = units;
@@ -66,7 +72,7 @@ void pack_gates(const PackedStack::Content& c, void* panels, const void* w, int6
   const Range range = share_of(units, part, parts);
   p.group_begin = range.begin;
   p.group_end = range.end;
-  kernels_of<T>(*c.table).pack_gates(p);
+  weight_kernels<T>(*c.table, c.spec.weights).pack_gates(p);
 }
 
 template <class T>
@@ -142,6 +148,18 @@ void pack_backward(PackedStack::Content& c, int part, int parts) {
   }
 }
 
+void check_weights(const StackSpec& s) {
+  if (s.weights == Weights::full) return;
+  if (s.dtype != Dtype::float32)
+    throw std::invalid_argument("weights: expected float32's to reduce");
+  const int64_t longest = std::max({s.input_size, s.hidden_size, s.layer_inputs(1)});
+  if (s.weights == Weights::int8 && longest > StackSpec::kLongestInt8) {
+    throw std::invalid_argument("weights: int8 sums up to " +
+                                std::to_string(StackSpec::kLongestInt8) + " products, got " +
+                                std::to_string(longest));
+  }
+}
+
 struct Packing {
   PackedStack::Content* content;
   bool backward;
@@ -187,6 +205,7 @@ void PackedStack::Content::need_backward(int num_threads) {
 
 PackedStack::PackedStack(const StackSpec& spec, std::vector<LayerWeights> weights, int num_threads)
     : content_(std::make_unique<Content>()) {
+  check_weights(spec);
   Content& c = *content_;
   c.spec = spec;
   c.table = &chosen_kernels();

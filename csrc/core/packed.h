@@ -13,7 +13,7 @@ namespace rnncore {
 
 // One layer and direction. Addresses lie in Content's blocks; null is absent.
 struct LayerPanels {
-  void* input = nullptr;               // W: [block of units][k < D][gate][lane]
+  void* input = nullptr;               // W: [block of units][k < D][gate][lane], see weights.inl
   void* recurrent = nullptr;           // U: [block of units][k < P][gate][lane]
   void* start = nullptr;               // a slot row: what each gate's sum starts from
   void* projection = nullptr;          // W_hr: [block of outputs][k < H][lane]

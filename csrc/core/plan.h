@@ -20,6 +20,7 @@ struct Work {
   int64_t inputs = 1;   // of a layer
   int64_t outputs = 1;  // P
   int64_t item_size = 4;
+  double weight_size = 4;  // bytes of a weight as packed
   int64_t lanes = 16;
   bool projected = false;
 };

@@ -54,7 +54,7 @@ void product_of_rows(const Kernels<T>& kernels, Range rows, const T* a, int64_t 
       from[i] = a + (begin + i) * inner;
       to[i] = c + (begin + i) * columns;
     }
-    kernels.rows_product(p);
+    kernels.weights[kFull].rows_product(p);
   }
 }
 
@@ -85,7 +85,7 @@ void pack_part(const Kernels<T>& kernels, const Linear<T>& l, T* panels, bool by
   pack.source = kIdentity;
   pack.group_begin = groups.begin;
   pack.group_end = groups.end;
-  kernels.pack_gates(pack);
+  kernels.weights[kFull].pack_gates(pack);
 }
 
 double operations(int64_t a, int64_t b, int64_t c) {

@@ -3,7 +3,8 @@
 //
 // Layouts, on every instruction set and in both dtypes:
 //   slot row   [group of 16 units][slot][16], a step's gates of one batch row, zero-padded
-//   panels     [block of lanes][k][gate][lane], zero-padded; a block is one vector of columns
+//   panels     [block of lanes][k][gate][lane], zero-padded; a block is one vector of columns.
+//              Reduced weights have several k in a word: see weights.inl
 //   packed row of step s and batch row r: offsets[s] + r. Rows are ordered by falling length, so
 //   step s runs the first offsets[s + 1] - offsets[s] of them.
 #pragma once
@@ -46,22 +47,24 @@ template <class T>
 struct ForwardLoop {
   Share share;
   int64_t units = 0, outputs = 0;  // H and P; projected when they may differ
-  const T* panels = nullptr;       // U: [block of units][k < P][gate][lane]
+  const void* panels = nullptr;    // U: [block of units][k < P][gate][lane]
   const T* bias = nullptr;         // slot row: what the sums start from
   T* slots = nullptr;              // slot rows; in: W x + biases unless x is given; out: kept gates
   SequenceRows<const T> x;         // given where W x is made in the loop: few inputs, or one step
   int64_t inputs = 0;
-  const T* input_panels = nullptr;  // W: [block of units][k < inputs][gate][lane]
-  ptrdiff_t slots_stride = 0;       // between slot rows
-  int64_t slots_dense = 0;          // not kept: `slots` starts at step_begin, N rows a step
-  bool keep = false;                // for backward: store gates, and c and hidden by packed row
-  T* h[2] = {nullptr, nullptr};     // step s reads h[s % 2], writes the other: [N][state_stride]
+  const void* input_panels = nullptr;  // W: [block of units][k < inputs][gate][lane]
+  ptrdiff_t slots_stride = 0;          // between slot rows
+  int64_t slots_dense = 0;             // not kept: `slots` starts at step_begin, N rows a step
+  bool keep = false;                   // for backward: store gates, c and hidden by packed row
+  T* h[2] = {nullptr, nullptr};        // step s reads h[s % 2], writes the other: [N][state_stride]
   T* c = nullptr;       // [N][state_stride]: c before the first step, and after unless kept
   T* c_kept = nullptr;  // by packed row, [padded H]
   ptrdiff_t state_stride = 0;
   SequenceRows<T> y;
-  const T* projection_panels = nullptr;  // W_hr: [block of outputs][k < H][lane], or null
+  const void* projection_panels = nullptr;  // W_hr: [block of outputs][k < H][lane], or null
   T* hidden = nullptr;  // o tanh(c) before W_hr, [padded H] by packed row if kept, else by row
+  // 8-bit weights: this member's own records of x's rows of a step and of h's or hidden's
+  char *x_records = nullptr, *h_records = nullptr;
 };
 
 template <class T>
@@ -93,12 +96,14 @@ struct RowsProduct {
   T* const* c = nullptr;
   int64_t segments = 1, segment_length = 0;
   ptrdiff_t segment_stride = 0;
-  const T* panels = nullptr;
+  const void* panels = nullptr;
   int64_t group_begin = 0, group_end = 0;  // of columns
   int64_t columns = 0;                     // that exist, of one gate
   int gates = 1, slots = 1, first_slot = 0;
   const T* start = nullptr;  // a row as c's that sums start from; null: zero
+  char* records = nullptr;   // 8-bit weights: kRecordsAtOnce of them
 };
+constexpr int64_t kRecordsAtOnce = 96;
 
 // c[i][j] = sum over k of gradients[k][column(i)] * b[k][j], for i in [begin, end): the gradient of
 // a weight. Row i = gate * units + unit of c is found in slot rows at the gate's slot. Two weights
@@ -126,7 +131,7 @@ struct OuterProduct {
 // panels[block][k][gate][lane] = w[source[gate] * units + block * lanes + lane][k]
 template <class T>
 struct PackGates {
-  T* panels = nullptr;
+  void* panels = nullptr;
   const T* w = nullptr;
   ptrdiff_t w_stride = 0;
   int64_t units = 0, length = 0;
@@ -184,14 +189,32 @@ struct CellShape {
   bool reads_h;
 };
 
+// How weights are held. A block's panel has `header` lines and one for every `pack` values of k,
+// each of gates * lanes words of `word` bytes; a row of 8-bit values has a record of
+// record_bytes().
+enum Weighting { kFull, kBfloat16, kInt8, kWeightings };
+
+template <class T>
+struct WeightKernels {
+  int word, pack, header, activation;  // activation: bytes of a quantized value, else 0
+  void (*forward[kCells])(const ForwardLoop<T>&);
+  void (*rows_product)(const RowsProduct<T>&);
+  void (*pack_gates)(const PackGates<T>&);
+
+  int64_t panel_bytes(int64_t units, int64_t gates, int64_t length) const {
+    return padded(units) * gates * (header + (length + pack - 1) / pack) * word;
+  }
+  int64_t record_bytes(int64_t length) const {
+    return activation ? 64 + (padded(length) * activation + 63) / 64 * 64 : 0;
+  }
+};
+
 template <class T>
 struct Kernels {
   int lanes;
-  void (*forward[kCells])(const ForwardLoop<T>&);
+  WeightKernels<T> weights[kWeightings];  // double: full alone
   void (*backward[kCells])(const BackwardLoop<T>&);
-  void (*rows_product)(const RowsProduct<T>&);
   void (*outer_product)(const OuterProduct<T>&);
-  void (*pack_gates)(const PackGates<T>&);
   void (*pack_columns)(const PackColumns<T>&);
   // sums[j] = sum over k ascending of rows[k][j], j in [begin, end)
   void (*sum_rows)(const T* rows, ptrdiff_t stride, int64_t length, int64_t begin, int64_t end,
@@ -221,5 +244,6 @@ constexpr int64_t kOuterScratch = 2 * kOuterStrip + kOuterDepth * (kOuterHeight 
 const KernelTable* baseline_kernels();
 const KernelTable* avx2_kernels();
 const KernelTable* avx512_kernels();
+const WeightKernels<float>* avx512vnni_int8();
 
 }  // namespace rnncore

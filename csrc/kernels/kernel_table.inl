@@ -9,6 +9,7 @@
 #include "cells/lstm.h"
 #include "cells/rnn.h"
 #include "kernels/multiply_tile.inl"
+#include "kernels/weights.inl"
 #include "kernels/tiles.inl"
 #include "kernels/recurrence_forward.inl"
 #include "kernels/recurrence_backward.inl"
@@ -16,6 +17,7 @@
 #include "kernels/limits.inl"
 #include "kernels/outer_product.inl"
 #include "kernels/pack.inl"
+#include "kernels/pack_reduced.inl"
 #include "kernels/rows_product.inl"
 // clang-format on
 
@@ -28,21 +30,40 @@ constexpr CellShape shape_of() {
           C::kInputOrder, C::kRecurrentOrder, C::kReadsH};
 }
 
+template <class Format>
+constexpr WeightKernels<typename Format::Real> make_weight_kernels() {
+  WeightKernels<typename Format::Real> k = {};
+  k.word = static_cast<int>(sizeof(typename Format::Word));
+  k.pack = Format::kPack;
+  k.header = Format::kHeader;
+  k.activation = Format::kScaled ? static_cast<int>(sizeof(typename Format::Row)) : 0;
+  k.forward[kRnnTanh] = recurrence_forward<Format, RnnCell<Tanh>>;
+  k.forward[kRnnRelu] = recurrence_forward<Format, RnnCell<Relu>>;
+  k.forward[kLstm] = recurrence_forward<Format, LstmCell>;
+  k.forward[kGru] = recurrence_forward<Format, GruCell>;
+  k.rows_product = rows_product<Format>;
+  if constexpr (Format::kPack > 1) {
+    k.pack_gates = pack_reduced<Format>;
+  } else {
+    k.pack_gates = pack_gates<typename Format::Real>;
+  }
+  return k;
+}
+
 template <class T>
 constexpr Kernels<T> make_kernels() {
   Kernels<T> k = {};
   k.lanes = kLanes<T>;
-  k.forward[kRnnTanh] = recurrence_forward<T, RnnCell<Tanh>>;
-  k.forward[kRnnRelu] = recurrence_forward<T, RnnCell<Relu>>;
-  k.forward[kLstm] = recurrence_forward<T, LstmCell>;
-  k.forward[kGru] = recurrence_forward<T, GruCell>;
+  k.weights[kFull] = make_weight_kernels<FullWeights<T>>();
+  if constexpr (sizeof(T) == sizeof(float)) {
+    k.weights[kBfloat16] = make_weight_kernels<Bfloat16Weights>();
+    k.weights[kInt8] = make_weight_kernels<Int8Weights>();
+  }
   k.backward[kRnnTanh] = recurrence_backward<T, RnnCell<Tanh>>;
   k.backward[kRnnRelu] = recurrence_backward<T, RnnCell<Relu>>;
   k.backward[kLstm] = recurrence_backward<T, LstmCell>;
   k.backward[kGru] = recurrence_backward<T, GruCell>;
-  k.rows_product = rows_product<T>;
   k.outer_product = outer_product<T>;
-  k.pack_gates = pack_gates<T>;
   k.pack_columns = pack_columns<T>;
   k.sum_rows = sum_rows<T>;
   k.add = add<T>;

@@ -5,7 +5,9 @@
 // One chain of fused multiply-adds an output, in ascending k, starting from what the tile holds:
 // the same bits for any tile height, number of blocks, batch, thread or vector width. The tile is
 // read once, lives in registers over all k, and is written once; it stays in L1 on both sides.
-// A panel is read once a tile, a row's value is broadcast to `kGates * kBlocks` vectors.
+// A panel is read once a tile, a row's value is broadcast to `kGates * kBlocks` vectors. How a
+// panel holds weights is the format's matter (weights.inl); sums of 8-bit weights are whole numbers
+// and are added to the tile once, scaled.
 #pragma once
 
 namespace rnncore {
@@ -15,75 +17,123 @@ constexpr int kMaxRows = 8;    // of a tile
 constexpr int kMaxBlocks = 8;  // of a tile, one gate each
 
 // The values of k may come in equal segments: a GRU's product skips one slot in four.
-template <class T>
+template <class Format>
 struct Product {
-  const T* rows[kMaxRows];
-  ptrdiff_t k_stride = 1;  // between a row's neighbouring k
-  const T* panel = nullptr;
-  ptrdiff_t block_stride = 0;  // between the panels of neighbouring blocks
+  const typename Format::Row* rows[kMaxRows];
+  ptrdiff_t k_stride = 1;  // between a row's neighbouring values
+  const typename Format::Word* panel = nullptr;
+  ptrdiff_t block_stride = 0;  // between the panels of neighbouring blocks, in words
   int64_t segments = 1, segment_length = 0;
   ptrdiff_t segment_stride = 0;
 };
 
+// What one value of k, or of as many as a word holds, adds to the sums. Whatever there is less of,
+// values of rows or vectors of weights, waits in registers.
+template <class Format, int kPart, int kGates, int kRows, int kBlocks>
+inline __attribute__((always_inline)) void add_step(
+    const typename Format::Row* const (&rows)[kRows], ptrdiff_t at,
+    const typename Format::Word* const (&panel)[kBlocks], ptrdiff_t in_panel,
+    typename Format::Sum (&sum)[kRows][kGates * kBlocks]) {
+  constexpr int kLane = kLanes<typename Format::Real>, kWidth = kGates * kBlocks;
+  if constexpr (kRows >= kWidth) {
+    typename Format::Weights weights[kWidth];
+#pragma GCC unroll 16
+    for (int v = 0; v < kWidth; ++v) {
+      weights[v] =
+          Format::template weights<kPart>(panel[v / kGates] + in_panel + (v % kGates) * kLane);
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+      const typename Format::Value value = Format::value(rows[m] + at);
+#pragma GCC unroll 16
+      for (int v = 0; v < kWidth; ++v) {
+        sum[m][v] = Format::multiply_add(value, weights[v], sum[m][v]);
+      }
+    }
+  } else {
+    typename Format::Value value[kRows];
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) value[m] = Format::value(rows[m] + at);
+#pragma GCC unroll 16
+    for (int v = 0; v < kWidth; ++v) {
+      const typename Format::Weights weights =
+          Format::template weights<kPart>(panel[v / kGates] + in_panel + (v % kGates) * kLane);
+#pragma GCC unroll 8
+      for (int m = 0; m < kRows; ++m) {
+        sum[m][v] = Format::multiply_add(value[m], weights, sum[m][v]);
+      }
+    }
+  }
+}
+
 // Adds one product to sums in registers.
-template <class T, int kGates, int kRows, int kBlocks>
+template <class Format, int kGates, int kRows, int kBlocks>
 inline __attribute__((always_inline)) void add_product(
-    const Product<T>& product, typename VecOf<T>::Vec (&sum)[kRows][kGates * kBlocks]) {
-  using Vec = typename VecOf<T>::Vec;
-  constexpr int kLane = kLanes<T>, kWidth = kGates * kBlocks;
-  const T* panel[kBlocks];
+    const Product<Format>& product, typename Format::Sum (&sum)[kRows][kGates * kBlocks]) {
+  constexpr int kLine = kGates * kLanes<typename Format::Real>;
+  const typename Format::Word* panel[kBlocks];
   for (int b = 0; b < kBlocks; ++b) panel[b] = product.panel + b * product.block_stride;
-  const T* rows[kRows];
+  const typename Format::Row* rows[kRows];
   for (int m = 0; m < kRows; ++m) rows[m] = product.rows[m];
-  ptrdiff_t at = 0, in_panel = 0;
+  ptrdiff_t in_panel = Format::kHeader * kLine;
   const ptrdiff_t k_stride = product.k_stride;
   for (int64_t segment = 0; segment < product.segments; ++segment) {
-    at = segment * product.segment_stride;
-    for (int64_t k = 0; k < product.segment_length; ++k) {
-      if constexpr (kRows >= kWidth) {
-        Vec weights[kWidth];
-#pragma GCC unroll 16
-        for (int v = 0; v < kWidth; ++v) {
-          weights[v] = load(panel[v / kGates] + in_panel + (v % kGates) * kLane);
-        }
-#pragma GCC unroll 8
-        for (int m = 0; m < kRows; ++m) {
-          const Vec value = broadcast(rows[m][at]);
-#pragma GCC unroll 16
-          for (int v = 0; v < kWidth; ++v) sum[m][v] = fma(value, weights[v], sum[m][v]);
-        }
-      } else {
-        Vec value[kRows];
-#pragma GCC unroll 8
-        for (int m = 0; m < kRows; ++m) value[m] = broadcast(rows[m][at]);
-#pragma GCC unroll 16
-        for (int v = 0; v < kWidth; ++v) {
-          const Vec weights = load(panel[v / kGates] + in_panel + (v % kGates) * kLane);
-#pragma GCC unroll 8
-          for (int m = 0; m < kRows; ++m) sum[m][v] = fma(value[m], weights, sum[m][v]);
-        }
+    ptrdiff_t at = segment * product.segment_stride;
+    for (int64_t word = 0; word < product.segment_length / Format::kParts; ++word) {
+      add_step<Format, 0, kGates, kRows, kBlocks>(rows, at, panel, in_panel, sum);
+      if constexpr (Format::kParts == 2) {
+        add_step<Format, 1, kGates, kRows, kBlocks>(rows, at + k_stride, panel, in_panel, sum);
       }
-      at += k_stride;
-      in_panel += kGates * kLane;
+      at += Format::kParts * k_stride;
+      in_panel += kLine;
+    }
+    if (Format::kParts == 2 && product.segment_length % 2) {
+      add_step<Format, 0, kGates, kRows, kBlocks>(rows, at, panel, in_panel, sum);
+      in_panel += kLine;
     }
   }
 }
 
 // `count` products after one another, of the same rows and blocks.
-template <class T, int kGates, int kRows, int kBlocks>
-void multiply_tile(const Product<T>* products, int count, T* tile) {
-  constexpr int kLane = kLanes<T>, kWidth = kGates * kBlocks;
-  typename VecOf<T>::Vec sum[kRows][kWidth];
-#pragma GCC unroll 8
-  for (int m = 0; m < kRows; ++m) {
+template <class Format, int kGates, int kRows, int kBlocks>
+void multiply_tile(const Product<Format>* products, int count, typename Format::Real* tile) {
+  constexpr int kLane = kLanes<typename Format::Real>, kWidth = kGates * kBlocks;
+  if constexpr (Format::kScaled) {
+    for (int i = 0; i < count; ++i) {
+      typename Format::Sum sum[kRows][kWidth];
+      const auto* header = products[i].panel;
+      const auto at = [&](int v) {
+        return header + v / kGates * products[i].block_stride + v % kGates * kLane;
+      };
 #pragma GCC unroll 16
-    for (int v = 0; v < kWidth; ++v) sum[m][v] = load(tile + (m * kWidth + v) * kLane);
-  }
-  for (int i = 0; i < count; ++i) add_product<T, kGates, kRows, kBlocks>(products[i], sum);
+      for (int v = 0; v < kWidth; ++v) {
+        const auto start = Format::start(at(v), kGates * kLane);
+        for (int m = 0; m < kRows; ++m) sum[m][v] = start;
+      }
+      add_product<Format, kGates, kRows, kBlocks>(products[i], sum);
 #pragma GCC unroll 8
-  for (int m = 0; m < kRows; ++m) {
+      for (int m = 0; m < kRows; ++m) {
+        const auto scale = Format::scale_of(products[i].rows[m]);
 #pragma GCC unroll 16
-    for (int v = 0; v < kWidth; ++v) store(tile + (m * kWidth + v) * kLane, sum[m][v]);
+        for (int v = 0; v < kWidth; ++v) {
+          typename Format::Real* to = tile + (m * kWidth + v) * kLane;
+          store(to, fma(to_float(sum[m][v]), scale * Format::scales(at(v)), load(to)));
+        }
+      }
+    }
+  } else {
+    typename Format::Sum sum[kRows][kWidth];
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kWidth; ++v) sum[m][v] = load(tile + (m * kWidth + v) * kLane);
+    }
+    for (int i = 0; i < count; ++i) add_product<Format, kGates, kRows, kBlocks>(products[i], sum);
+#pragma GCC unroll 8
+    for (int m = 0; m < kRows; ++m) {
+#pragma GCC unroll 16
+      for (int v = 0; v < kWidth; ++v) store(tile + (m * kWidth + v) * kLane, sum[m][v]);
+    }
   }
 }
 
@@ -101,35 +151,35 @@ struct TileShape {
   }
 };
 
-template <class T>
-using MultiplyTile = void (*)(const Product<T>*, int, T*);
+template <class Format>
+using MultiplyTile = void (*)(const Product<Format>*, int, typename Format::Real*);
 
-template <class T>
+template <class Format>
 struct TileTable {
-  MultiplyTile<T> at[kMaxRows][kMaxBlocks] = {};
+  MultiplyTile<Format> at[kMaxRows][kMaxBlocks] = {};
 };
 
-template <class T, int kGates, int kRows, int kBlocks>
-constexpr void fill_tiles(TileTable<T>& table) {
+template <class Format, int kGates, int kRows, int kBlocks>
+constexpr void fill_tiles(TileTable<Format>& table) {
   if constexpr (kBlocks <= TileShape<kGates>::blocks(kRows)) {
-    table.at[kRows - 1][kBlocks - 1] = multiply_tile<T, kGates, kRows, kBlocks>;
-    fill_tiles<T, kGates, kRows, kBlocks + 1>(table);
+    table.at[kRows - 1][kBlocks - 1] = multiply_tile<Format, kGates, kRows, kBlocks>;
+    fill_tiles<Format, kGates, kRows, kBlocks + 1>(table);
   } else if constexpr (kRows < TileShape<kGates>::kTallest) {
-    fill_tiles<T, kGates, kRows + 1, 1>(table);
+    fill_tiles<Format, kGates, kRows + 1, 1>(table);
   }
 }
 
-template <class T, int kGates>
-constexpr TileTable<T> make_tiles() {
-  TileTable<T> table;
-  fill_tiles<T, kGates, 1, 1>(table);
+template <class Format, int kGates>
+constexpr TileTable<Format> make_tiles() {
+  TileTable<Format> table;
+  fill_tiles<Format, kGates, 1, 1>(table);
   return table;
 }
 
 // multiply_tile for a height and a width known only at run time.
-template <class T, int kGates>
-inline MultiplyTile<T> choose_tile(int rows, int blocks) {
-  static constexpr TileTable<T> kTable = make_tiles<T, kGates>();
+template <class Format, int kGates>
+inline MultiplyTile<Format> choose_tile(int rows, int blocks) {
+  static constexpr TileTable<Format> kTable = make_tiles<Format, kGates>();
   return kTable.at[rows - 1][blocks - 1];
 }
 

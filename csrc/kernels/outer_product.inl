@@ -101,7 +101,7 @@ inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, i
   constexpr int64_t kTall = TileShape<1>::kTallest;
   const OuterFactor<T>& factor = *strip.factor;
   alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
-  Product<T> product;
+  Product<FullWeights<T>> product;
   product.k_stride = block.k_stride;
   product.segment_length = block.depth;
   product.segment_stride = 0;
@@ -118,7 +118,7 @@ inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, i
       store(to, block.first ? typename VecOf<T>::Vec{} : load_upto(c + v * kLane, exist));
     }
   }
-  choose_tile<T, 1>(rows, blocks)(&product, 1, tile);
+  choose_tile<FullWeights<T>, 1>(rows, blocks)(&product, 1, tile);
   to = tile;
   for (int m = 0; m < rows; ++m) {
     T* c = factor.c + (block.begin + i + m) * factor.c_stride + j;

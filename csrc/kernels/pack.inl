@@ -26,7 +26,7 @@ void pack_gates(const PackGates<T>& p) {
   constexpr int64_t kRun = 256, kAhead = 256 / static_cast<int64_t>(sizeof(T));
   const ptrdiff_t k_stride = static_cast<ptrdiff_t>(p.gates) * kLane;
   for (int64_t unit = p.group_begin * kGroup; unit < p.group_end * kGroup; unit += kLane) {
-    T* panel = p.panels + unit * p.length * p.gates;
+    T* panel = static_cast<T*>(p.panels) + unit * p.length * p.gates;
     const int units = existing<T>(p.units - unit);
     for (int64_t run = 0; run < p.length; run += kRun) {
       const int64_t end = p.length - run < kRun ? p.length : run + kRun;

@@ -59,7 +59,7 @@ inline void carry_tile(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
   }
   constexpr bool kAllSlots = Cell::kGates == Cell::kSlots;
   const int64_t groups = padded(loop.units) / kGroup;
-  Product<T> product;
+  Product<FullWeights<T>> product;
   product.segments = kAllSlots ? 1 : groups;
   product.segment_length = (kAllSlots ? groups : 1) * Cell::kGates * kGroup;
   product.segment_stride = Cell::kSlots * kGroup;
@@ -69,7 +69,7 @@ inline void carry_tile(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
     product.rows[m] = step.slots_next + row[m] * loop.slots_stride + Cell::kRecurrentSlot * kGroup;
   }
   for (int v = 0; v < rows * blocks; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
-  choose_tile<T, 1>(rows, blocks)(&product, 1, tile);
+  choose_tile<FullWeights<T>, 1>(rows, blocks)(&product, 1, tile);
   if (!Cell::kReadsH) return;
   for (int v = 0; v < rows * blocks; ++v) {
     const T* direct = loop.direct + row[v / blocks] * loop.state_stride;
@@ -162,7 +162,7 @@ inline void projected_cells(const BackwardLoop<T>& loop, const BackwardStep<T>& 
   const int64_t wide = padded(loop.outputs);
   const auto doutput_row = [&](int64_t row) { return step.doutput + row * wide; };
   const auto work = [&](const TilePlace& place) {
-    multiply_plain(place, loop.projection_panels, wide, doutput_row, tile);
+    multiply_plain<FullWeights<T>>(place, loop.projection_panels, wide, doutput_row, tile);
     for (int v = 0; v < place.rows * place.blocks; ++v) {
       backward_cell<T, Cell>(loop, step, place.row[v / place.blocks],
                              place.unit + v % place.blocks * kLane, load(tile + v * kLane));

@@ -19,12 +19,6 @@ inline ptrdiff_t slot_at(int64_t unit, int slots, int slot) {
   return (unit / kGroup) * slots * kGroup + slot * kGroup + unit % kGroup;
 }
 
-// How many lanes of a vector hold units when `left` units are left from its first on.
-template <class T>
-inline int existing(int64_t left) {
-  return left >= kLanes<T> ? kLanes<T> : left > 0 ? static_cast<int>(left) : 0;
-}
-
 // The rows of one step.
 template <class T>
 struct ForwardStep {
@@ -61,9 +55,68 @@ inline ForwardStep<T> forward_step(const ForwardLoop<T>& loop, int64_t s) {
   return step;
 }
 
+// Where products find a step's rows: where they are, or in the records that this member made.
+template <class Format, class T>
+inline const typename Format::Row* x_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
+                                         int64_t row) {
+  if constexpr (Format::kScaled) {
+    return row_of_record(loop.x_records + row * record_bytes(loop.inputs));
+  } else {
+    return loop.x.at(step.s, row);
+  }
+}
+
+template <class Format, class T>
+inline const typename Format::Row* h_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
+                                         int64_t row) {
+  if constexpr (Format::kScaled) {
+    return row_of_record(loop.h_records + row * record_bytes(loop.outputs));
+  } else {
+    return step.h_read + row * loop.state_stride;
+  }
+}
+
+template <class Format, class T>
+inline const typename Format::Row* hidden_row(const ForwardLoop<T>& loop,
+                                              const ForwardStep<T>& step, int64_t row) {
+  if constexpr (Format::kScaled) {
+    return row_of_record(loop.h_records + row * record_bytes(loop.units));
+  } else {
+    return step.hidden + row * step.hidden_stride;
+  }
+}
+
+// Makes the records of the first `count` of this member's rows. Members that share rows make the
+// same ones each: that costs less than waiting for one another.
+template <class Format, class T>
+inline void quantize_step(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t count) {
+  if constexpr (Format::kScaled) {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = loop.share.row_begin + i * loop.share.row_stride;
+      quantize_row(step.h_read + row * loop.state_stride, loop.outputs,
+                   loop.h_records + row * record_bytes(loop.outputs));
+      if (!loop.input_panels) continue;
+      quantize_row(loop.x.at(step.s, row), loop.inputs,
+                   loop.x_records + row * record_bytes(loop.inputs));
+    }
+  }
+}
+
+template <class Format, class T>
+inline void quantize_hidden(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t count) {
+  if constexpr (Format::kScaled) {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = loop.share.row_begin + i * loop.share.row_stride;
+      quantize_row(step.hidden + row * step.hidden_stride, loop.units,
+                   loop.h_records + row * record_bytes(loop.units));
+    }
+  }
+}
+
 // What a tile of rows and blocks of units starts from: the slot rows, or the biases plus W x.
-template <class T, class Cell>
+template <class Format, class Cell>
 struct ForwardTile {
+  using T = typename Format::Real;
   static constexpr int kGates = Cell::kGates, kLane = kLanes<T>;
   // Where U's product reaches other slots than W's, those of W have a tile of their own.
   static constexpr bool kSameSlots = Cell::kInputSlot == Cell::kRecurrentSlot;
@@ -96,27 +149,24 @@ struct ForwardTile {
     }
   }
 
-  Product<T> of_inputs() const {
-    Product<T> product;
-    product.segment_length = loop.inputs;
-    product.block_stride = loop.inputs * kGates * kLane;
-    product.panel = loop.input_panels + unit / kLane * product.block_stride;
-    for (int m = 0; m < rows; ++m) product.rows[m] = loop.x.at(step.s, row[m]);
+  Product<Format> of_inputs() const {
+    auto product = panels_of<Format>(loop.input_panels, kGates, loop.inputs, unit);
+    for (int m = 0; m < rows; ++m) product.rows[m] = x_row<Format>(loop, step, row[m]);
     return product;
   }
 
   // Both products. Slots that W reaches and U does not stay behind in `inputs`.
-  void multiply(const Product<T>& recurrent) {
+  void multiply(const Product<Format>& recurrent) {
     T* reached = kSameSlots ? sums : inputs;
-    const MultiplyTile<T> function = choose_tile<T, kGates>(rows, blocks);
+    const MultiplyTile<Format> function = choose_tile<Format, kGates>(rows, blocks);
     load_slots(Cell::kInputSlot, loop.input_panels ? loop.bias : nullptr, reached);
     if (kSameSlots) {
-      const Product<T> both[2] = {loop.input_panels ? of_inputs() : recurrent, recurrent};
+      const Product<Format> both[2] = {loop.input_panels ? of_inputs() : recurrent, recurrent};
       function(both, loop.input_panels ? 2 : 1, sums);
       return;
     }
     if (loop.input_panels) {
-      const Product<T> product = of_inputs();
+      const Product<Format> product = of_inputs();
       function(&product, 1, inputs);
     }
     load_slots(Cell::kRecurrentSlot, loop.bias, sums);
@@ -139,8 +189,9 @@ struct ForwardTile {
 };
 
 // The cell on one row and one vector of units.
-template <class T, class Cell>
-inline void forward_cell(const ForwardTile<T, Cell>& tile, int m, int b) {
+template <class Format, class Cell>
+inline void forward_cell(const ForwardTile<Format, Cell>& tile, int m, int b) {
+  using T = typename Format::Real;
   using Vec = typename VecOf<T>::Vec;
   constexpr int kLane = kLanes<T>;
   const ForwardLoop<T>& loop = tile.loop;
@@ -177,19 +228,14 @@ inline void forward_cell(const ForwardTile<T, Cell>& tile, int m, int b) {
 }
 
 // This member's units, for the first `count` of its rows.
-template <class T, class Cell>
+template <class Format, class Cell, class T>
 inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t count) {
-  constexpr int kLane = kLanes<T>, kGates = Cell::kGates;
+  constexpr int kGates = Cell::kGates;
   const Share& share = loop.share;
-  Product<T> product;
-  product.segment_length = loop.outputs;
-  product.block_stride = loop.outputs * kGates * kLane;
   const auto work = [&](const TilePlace& place) {
-    product.panel = loop.panels + place.unit / kLane * product.block_stride;
-    for (int m = 0; m < place.rows; ++m) {
-      product.rows[m] = step.h_read + place.row[m] * loop.state_stride;
-    }
-    ForwardTile<T, Cell> tile(loop, step, place);
+    auto product = panels_of<Format>(loop.panels, kGates, loop.outputs, place.unit);
+    for (int m = 0; m < place.rows; ++m) product.rows[m] = h_row<Format>(loop, step, place.row[m]);
+    ForwardTile<Format, Cell> tile(loop, step, place);
     tile.multiply(product);
     for (int m = 0; m < place.rows; ++m) {
       for (int b = 0; b < place.blocks; ++b) forward_cell(tile, m, b);
@@ -199,15 +245,15 @@ inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step
 }
 
 // y = W_hr hidden, for this member's outputs.
-template <class T>
+template <class Format, class T>
 inline void forward_projection(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
                                int64_t count) {
   constexpr int kLane = kLanes<T>;
   const Share& share = loop.share;
   alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
-  const auto hidden_row = [&](int64_t row) { return step.hidden + row * step.hidden_stride; };
+  const auto row_of = [&](int64_t row) { return hidden_row<Format>(loop, step, row); };
   const auto work = [&](const TilePlace& place) {
-    multiply_plain(place, loop.projection_panels, loop.units, hidden_row, tile);
+    multiply_plain<Format>(place, loop.projection_panels, loop.units, row_of, tile);
     for (int v = 0; v < place.rows * place.blocks; ++v) {
       const int64_t row = place.row[v / place.blocks], at = place.unit + v % place.blocks * kLane;
       const auto h = load(tile + v * kLane);
@@ -218,16 +264,18 @@ inline void forward_projection(const ForwardLoop<T>& loop, const ForwardStep<T>&
   for_each_tile<T, 1>(share, share.output_group_begin, share.output_group_end, 0, count, work);
 }
 
-template <class T, class Cell>
-void recurrence_forward(const ForwardLoop<T>& loop) {
+template <class Format, class Cell>
+void recurrence_forward(const ForwardLoop<typename Format::Real>& loop) {
   const Share& share = loop.share;
   for (int64_t s = share.step_begin; s < share.step_end; ++s) {
-    const ForwardStep<T> step = forward_step(loop, s);
+    const auto step = forward_step(loop, s);
     const int64_t count = rows_of(share, s);
-    forward_units<T, Cell>(loop, step, count);
+    quantize_step<Format>(loop, step, count);
+    forward_units<Format, Cell>(loop, step, count);
     if (loop.projection_panels) {
       if (!share.proceed(share.context)) return;
-      forward_projection(loop, step, count);
+      quantize_hidden<Format>(loop, step, count);
+      forward_projection<Format>(loop, step, count);
     }
     if (!share.proceed(share.context)) return;
   }

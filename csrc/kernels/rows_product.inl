@@ -4,16 +4,18 @@
 //
 // The same inner product as the recurrence, blocked for the caches: kDepth values of k (a tile's
 // rows stay in L1), kHeight rows (stay in L2), and each panel is read once for all of these. The
-// sum over k stays one chain: between blocks of k it waits in c.
+// sum over k stays one chain: between blocks of k it waits in c. With 8-bit weights the rows of a
+// block are quantized first.
 #pragma once
 
 namespace rnncore {
 namespace RNNCORE_ISA {
 
-constexpr int64_t kDepth = 1024, kHeight = 96;
+constexpr int64_t kDepth = 1024, kHeight = kRecordsAtOnce;
 
-template <class T, int kGates>
+template <class Format, int kGates>
 struct RowsTile {
+  using T = typename Format::Real;
   const RowsProduct<T>& p;
   int64_t segment_begin, segment_end;
   bool from_c;
@@ -27,17 +29,22 @@ struct RowsTile {
     const int64_t k_begin = segment_begin * p.segment_length;
     const int64_t k_all = p.segments * p.segment_length;
     alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
-    Product<T> product;
-    const bool contiguous = p.segment_stride == p.segment_length;
-    const int64_t segments = segment_end - segment_begin;
-    product.segments = contiguous ? 1 : segments;
-    product.segment_length = contiguous ? segments * p.segment_length : p.segment_length;
-    product.segment_stride = p.segment_stride;
-    product.block_stride = k_all * kGates * kLane;
-    product.panel = p.panels + unit / kLane * product.block_stride + k_begin * kGates * kLane;
+    auto product = panels_of<Format>(p.panels, kGates, k_all, unit);
+    if constexpr (!Format::kScaled) {
+      const bool contiguous = p.segment_stride == p.segment_length;
+      const int64_t segments = segment_end - segment_begin;
+      product.segments = contiguous ? 1 : segments;
+      product.segment_length = contiguous ? segments * p.segment_length : p.segment_length;
+      product.segment_stride = p.segment_stride;
+      product.panel += k_begin / Format::kPack * kGates * kLane;
+    }
     T* to = tile;
     for (int m = 0; m < rows; ++m) {
-      product.rows[m] = p.a[first + m] + segment_begin * p.segment_stride;
+      if constexpr (Format::kScaled) {
+        product.rows[m] = row_of_record(p.records + (first + m) % kHeight * record_bytes(k_all));
+      } else {
+        product.rows[m] = p.a[first + m] + segment_begin * p.segment_stride;
+      }
       const T* from = from_c ? p.c[first + m] : p.start;
       for (int b = 0; b < blocks; ++b) {
         const int exist = existing<T>(p.columns - unit - b * kLane);
@@ -49,7 +56,7 @@ struct RowsTile {
     for (int m = 0; m < rows && !from_c; ++m) {
       prefetch_row(p.c[first + m] + at(unit, 0), blocks * kGates * kLane);
     }
-    choose_tile<T, kGates>(rows, blocks)(&product, 1, tile);
+    choose_tile<Format, kGates>(rows, blocks)(&product, 1, tile);
     to = tile;
     for (int m = 0; m < rows; ++m) {
       for (int b = 0; b < blocks; ++b) {
@@ -62,8 +69,9 @@ struct RowsTile {
   }
 };
 
-template <class T, int kGates>
-void rows_product_of(const RowsProduct<T>& whole) {
+template <class Format, int kGates>
+void rows_product_of(const RowsProduct<typename Format::Real>& whole) {
+  using T = typename Format::Real;
   constexpr int kLane = kLanes<T>;
   RowsProduct<T> p = whole;
   if (p.segments == 1) {  // one run of any length: cut it so that k can be blocked
@@ -71,14 +79,20 @@ void rows_product_of(const RowsProduct<T>& whole) {
     p.segments = p.segment_length;
     p.segment_length = 1;
   }
-  const int64_t deep = kDepth / p.segment_length > 0 ? kDepth / p.segment_length : 1;
+  int64_t deep = kDepth / p.segment_length > 0 ? kDepth / p.segment_length : 1;
+  if (Format::kScaled) deep = p.segments > 0 ? p.segments : 1;  // whole numbers have no halves
   const int64_t unit_end = p.group_end * kGroup;
   int64_t segment = 0;
   do {
     const int64_t segment_end = p.segments - segment < deep ? p.segments : segment + deep;
-    const RowsTile<T, kGates> tile = {p, segment, segment_end, segment > 0};
+    const RowsTile<Format, kGates> tile = {p, segment, segment_end, segment > 0};
     for (int64_t top = 0; top < p.rows; top += kHeight) {
       const int64_t bottom = p.rows - top < kHeight ? p.rows : top + kHeight;
+      if constexpr (Format::kScaled) {
+        for (int64_t i = top; i < bottom; ++i) {
+          quantize_row(p.a[i], p.segments, p.records + (i - top) * record_bytes(p.segments));
+        }
+      }
       int blocks = 1;
       for (int64_t unit = p.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
         const int64_t left = (unit_end - unit) / kLane;
@@ -94,14 +108,14 @@ void rows_product_of(const RowsProduct<T>& whole) {
   } while (segment < p.segments);
 }
 
-template <class T>
-void rows_product(const RowsProduct<T>& p) {
+template <class Format>
+void rows_product(const RowsProduct<typename Format::Real>& p) {
   if (p.gates == 4) {
-    rows_product_of<T, 4>(p);
+    rows_product_of<Format, 4>(p);
   } else if (p.gates == 3) {
-    rows_product_of<T, 3>(p);
+    rows_product_of<Format, 3>(p);
   } else {
-    rows_product_of<T, 1>(p);
+    rows_product_of<Format, 1>(p);
   }
 }
 

@@ -47,19 +47,17 @@ inline int64_t rows_of(const Share& share, int64_t s) {
 
 // Sums of a tile of single gates from zero: rows of any address times the panels of its blocks. The
 // tile is [row][block][lane].
-template <class T, class RowOf>
-inline void multiply_plain(const TilePlace& place, const T* panels, int64_t length,
-                           const RowOf& row_of, T* tile) {
+template <class Format, class RowOf>
+inline void multiply_plain(const TilePlace& place, const void* panels, int64_t length,
+                           const RowOf& row_of, typename Format::Real* tile) {
+  using T = typename Format::Real;
   constexpr int kLane = kLanes<T>;
-  Product<T> product;
-  product.segment_length = length;
-  product.block_stride = length * kLane;
-  product.panel = panels + place.unit / kLane * product.block_stride;
+  Product<Format> product = panels_of<Format>(panels, 1, length, place.unit);
   for (int m = 0; m < place.rows; ++m) product.rows[m] = row_of(place.row[m]);
   for (int v = 0; v < place.rows * place.blocks; ++v) {
     store(tile + v * kLane, typename VecOf<T>::Vec{});
   }
-  choose_tile<T, 1>(place.rows, place.blocks)(&product, 1, tile);
+  choose_tile<Format, 1>(place.rows, place.blocks)(&product, 1, tile);
 }
 
 }  // namespace RNNCORE_ISA

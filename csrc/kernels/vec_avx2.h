@@ -46,5 +46,15 @@ inline void store_first(double* p, VecDouble v, int count) {
   _mm256_maskstore_pd(p, first_doubles(count), v);
 }
 
+inline IntFloat lower_bytes(IntFloat words) {
+  return (IntFloat)_mm256_srai_epi16(_mm256_slli_epi16((__m256i)words, 8), 8);
+}
+inline IntFloat upper_bytes(IntFloat words) {
+  return (IntFloat)_mm256_srai_epi16((__m256i)words, 8);
+}
+inline IntFloat add_pairs(IntFloat a, IntFloat b) {
+  return (IntFloat)_mm256_madd_epi16((__m256i)a, (__m256i)b);
+}
+
 }  // namespace RNNCORE_ISA
 }  // namespace rnncore

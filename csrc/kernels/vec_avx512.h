@@ -40,5 +40,41 @@ inline void store_first(double* p, VecDouble v, int count) {
   _mm512_mask_storeu_pd(p, first_doubles(count), v);
 }
 
+#ifdef __AVX512VNNI__
+// Four products of bytes a lane, those of x or h without a sign: they are stored 128 larger, and
+// sums start from -128 times the sum of their weights.
+#define RNNCORE_HAS_BYTE_PRODUCTS
+using Activation = uint8_t;
+constexpr int32_t kActivationZero = 128;
+constexpr int kByteOrder[4] = {0, 1, 2, 3};
+using ActivationVec = IntFloat;
+using ByteVec = IntFloat;
+
+inline ActivationVec broadcast_activations(const Activation* p) {
+  int32_t four;
+  memcpy(&four, p, sizeof four);
+  return four - IntFloat{};
+}
+inline ByteVec split_bytes(IntFloat words) { return words; }
+inline IntFloat add_dot(IntFloat sum, ActivationVec a, ByteVec w) {
+  return (IntFloat)_mm512_dpbusd_epi32((__m512i)sum, (__m512i)a, (__m512i)w);
+}
+inline void store_activations(Activation* to, IntFloat q) {
+  typedef int8_t Bytes __attribute__((vector_size(kVectorBytes / 4)));
+  const Bytes narrow = __builtin_convertvector(q + kActivationZero, Bytes);
+  memcpy(to, &narrow, sizeof narrow);
+}
+#else
+inline IntFloat lower_bytes(IntFloat words) {
+  return (IntFloat)_mm512_srai_epi16(_mm512_slli_epi16((__m512i)words, 8), 8);
+}
+inline IntFloat upper_bytes(IntFloat words) {
+  return (IntFloat)_mm512_srai_epi16((__m512i)words, 8);
+}
+inline IntFloat add_pairs(IntFloat a, IntFloat b) {
+  return (IntFloat)_mm512_madd_epi16((__m512i)a, (__m512i)b);
+}
+#endif
+
 }  // namespace RNNCORE_ISA
 }  // namespace rnncore

@@ -123,6 +123,56 @@ inline void transpose(typename VecOf<T>::Vec rows[kLanes<T>]) {
   }
 }
 
+inline VecFloat to_float(IntFloat i) { return __builtin_convertvector(i, VecFloat); }
+
+inline IntFloat load_words(const int32_t* p) {
+  IntFloat v;
+  memcpy(&v, p, sizeof v);
+  return v;
+}
+
+// Products of 8-bit numbers, four to a word. Here the values that weights are multiplied by have 16
+// bits and a word's bytes the order 0 2 1 3, so that its 16-bit halves hold bytes 0 and 2 above
+// which lie 1 and 3: what has no instruction for bytes widens first, since the one that adds
+// neighbouring products of bytes saturates. AVX-512 with VNNI has such instructions (vec_avx512.h).
+constexpr int64_t kRecordHead = 64;  // bytes before a quantized row: its scale
+#ifndef RNNCORE_HAS_BYTE_PRODUCTS
+using Activation = int16_t;
+constexpr int32_t kActivationZero = 0;
+constexpr int kByteOrder[4] = {0, 2, 1, 3};
+typedef int16_t ShortFloat __attribute__((vector_size(kVectorBytes / 2)));
+
+struct ActivationVec {
+  IntFloat low, high;  // values 0 and 1 in every lane, 2 and 3
+};
+struct ByteVec {
+  IntFloat low, high;
+};
+
+inline ActivationVec broadcast_activations(const Activation* p) {
+  int32_t pairs[2];
+  memcpy(pairs, p, sizeof pairs);
+  return {pairs[0] - IntFloat{}, pairs[1] - IntFloat{}};
+}
+
+inline ByteVec split_bytes(IntFloat words) { return {lower_bytes(words), upper_bytes(words)}; }
+
+inline IntFloat add_dot(IntFloat sum, const ActivationVec& a, const ByteVec& w) {
+  return sum + (add_pairs(a.low, w.low) + add_pairs(a.high, w.high));
+}
+
+inline void store_activations(Activation* to, IntFloat q) {
+  const ShortFloat narrow = __builtin_convertvector(q, ShortFloat);
+  memcpy(to, &narrow, sizeof narrow);
+}
+#endif
+
+// How many lanes of a vector hold units when `left` units are left from its first on.
+template <class T>
+inline int existing(int64_t left) {
+  return left >= kLanes<T> ? kLanes<T> : left > 0 ? static_cast<int>(left) : 0;
+}
+
 // A whole vector where all lanes exist, else the first `count` of them; the rest reads as zero.
 template <class T>
 inline typename VecOf<T>::Vec load_upto(const T* p, int count) {

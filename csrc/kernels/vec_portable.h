@@ -60,5 +60,14 @@ inline void store_first(double* p, VecDouble v, int count) {
   memcpy(p, &v, static_cast<size_t>(count) * sizeof(double));
 }
 
+// Of each 16-bit half the lower or the upper byte, its sign extended; and the sum of the products
+// of both halves.
+typedef int16_t Halves __attribute__((vector_size(kVectorBytes)));
+inline IntFloat lower_bytes(IntFloat words) { return (IntFloat)((Halves)words << 8 >> 8); }
+inline IntFloat upper_bytes(IntFloat words) { return (IntFloat)((Halves)words >> 8); }
+inline IntFloat add_pairs(IntFloat a, IntFloat b) {
+  return (a << 16 >> 16) * (b << 16 >> 16) + (a >> 16) * (b >> 16);
+}
+
 }  // namespace RNNCORE_ISA
 }  // namespace rnncore

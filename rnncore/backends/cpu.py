@@ -17,9 +17,9 @@ forward = _rnncore.forward
 backward = _rnncore.backward
 
 
-def pack(spec: CellSpec, params: Sequence[Array], num_threads: int) -> Any:
+def pack(spec: CellSpec, params: Sequence[Array], num_threads: int, weights: str = "full") -> Any:
     """Pack weights into the panels of the chosen instruction set."""
-    return _rnncore.Packed(_core_spec(spec), params, num_threads)
+    return _rnncore.Packed(_core_spec(spec, weights), params, num_threads)
 
 
 def stream(packed: Any, spec: CellSpec, batch: int) -> CoreStream:
@@ -31,7 +31,7 @@ def stream(packed: Any, spec: CellSpec, batch: int) -> CoreStream:
 
 
 @lru_cache(maxsize=256)
-def _core_spec(spec: CellSpec) -> Any:
+def _core_spec(spec: CellSpec, weights: str) -> Any:
     return _rnncore.Spec(
         cell=spec.cell,
         input_size=spec.input_size,
@@ -42,4 +42,5 @@ def _core_spec(spec: CellSpec) -> Any:
         bias=spec.bias,
         nonlinearity=spec.nonlinearity,
         dtype=spec.dtype,
+        weights=weights,
     )

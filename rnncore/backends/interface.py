@@ -51,8 +51,13 @@ class Backend(Protocol):
 
     name: str
 
-    def pack(self, spec: CellSpec, params: Sequence[Array], num_threads: int) -> Any:
-        """Return `params`, which are in the order of ``spec.param_shapes()``, packed."""
+    def pack(
+        self, spec: CellSpec, params: Sequence[Array], num_threads: int, weights: str = "full"
+    ) -> Any:
+        """Return `params`, which are in the order of ``spec.param_shapes()``, packed.
+
+        `weights` "bfloat16" or "int8" holds float32 weights reduced, for inference.
+        """
 
     def forward(
         self,

@@ -21,6 +21,7 @@ class Packed:
 
     spec: CellSpec
     params: Mapping[str, Array]
+    weights: str = "full"
     nbytes: int = 0
 
 
@@ -61,7 +62,10 @@ class Stream:
         """Return the output of one step."""
         x = x_t[None, None] if x_t.ndim == 1 else x_t[None]
         h0, c0 = (*self._state, None)[:2]
-        y, *state, _ = reference.forward(self._packed.spec, self._packed.params, x, h0, c0)
+        packed = self._packed
+        y, *state, _ = reference.forward(
+            packed.spec, packed.params, x, h0, c0, weights=packed.weights
+        )
         self._state = [part for part in state if part is not None]
         shape = (*x_t.shape[:-1], y.shape[-1])
         result = np.empty(shape, x_t.dtype) if out is None else out
@@ -69,9 +73,11 @@ class Stream:
         return result
 
 
-def pack(spec: CellSpec, params: Sequence[Array], num_threads: int) -> Packed:
+def pack(
+    spec: CellSpec, params: Sequence[Array], num_threads: int, weights: str = "full"
+) -> Packed:
     """Name the weights."""
-    return Packed(spec, dict(zip(spec.param_shapes(), params, strict=True)))
+    return Packed(spec, dict(zip(spec.param_shapes(), params, strict=True)), weights)
 
 
 def stream(packed: Packed, spec: CellSpec, batch: int) -> Stream:
@@ -93,7 +99,9 @@ def forward(
     num_threads: int,
 ) -> Tape | None:
     """Run a sequence step by step."""
-    results = reference.forward(packed.spec, packed.params, x, h0, c0, lengths, masks)
+    results = reference.forward(
+        packed.spec, packed.params, x, h0, c0, lengths, masks, weights=packed.weights
+    )
     y[...], hn[...] = results[0], results[1]
     if cn is not None:
         cn[...] = results[2]

@@ -173,8 +173,9 @@ class Layer(Parametrised):
         Parameters
         ----------
         dtype : {None, "float32", "bfloat16", "int8"}, optional
-            How weights are held; None for the layer's own. Only None and "float32" are in this
-            version.
+            How weights are held; None for the layer's own. Inputs, states and results of the last
+            three are float32. bfloat16 rounds the weights; int8 gives each row of a weight matrix
+            and each row of x and h, step by step, a scale and whole numbers from -127 to 127.
 
         Returns
         -------
@@ -273,6 +274,10 @@ class Layer(Parametrised):
     @abstractmethod
     def _frozen_config(self, dtype: str) -> dict[str, Any]:
         """Return the configuration of a snapshot for inference."""
+
+    @abstractmethod
+    def _hold_reduced(self, weights: str) -> None:
+        """Pack weights as "bfloat16" or "int8" from now on: a snapshot's are never trained."""
 
     @abstractmethod
     def _stream(self, batch: int) -> Any:

@@ -53,6 +53,10 @@ class Joined(Layer):
         for member in self._members:
             member.zero_grad()
 
+    def _hold_reduced(self, weights: str) -> None:
+        for member in self._members:
+            member._hold_reduced(weights)
+
     @contextmanager
     def hold(self) -> Iterator[None]:
         """Promise, for a ``with`` block, that parameters do not change: weights are packed once."""

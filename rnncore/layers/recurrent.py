@@ -225,6 +225,9 @@ class Recurrent(Layer):
         plain = {"stateful": False, "dropout": 0.0, "variational": False, "dtype": dtype}
         return {**self._config(), **plain}
 
+    def _hold_reduced(self, weights: str) -> None:
+        self._packed.weights = weights
+
     def _stream(self, batch: int) -> Any:
         if self.bidirectional:
             raise ValueError("stream: expected a layer of one direction, got a bidirectional one")

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rnncore.cells import DIRECTION_SUFFIXES, CellSpec
+from rnncore.reference.reduced import reduced
 from rnncore.reference.steps import CELLS, Array, Cell, Saved, Weights
 
 Indices = NDArray[np.intp]
@@ -69,6 +71,7 @@ def forward(
     c0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
     masks: Sequence[ArrayLike | None] | None = None,
+    weights: str = "full",
 ) -> tuple[Array, Array, Array | None, Tape]:
     """Run a stack of recurrent layers over whole sequences.
 
@@ -88,6 +91,8 @@ def forward(
         The steps of each row, from 0 to T; all T where absent.
     masks : L entries of None or (T, N, F) arrays, optional
         Each multiplies the input of its layer (dropout, already scaled).
+    weights : {"full", "bfloat16", "int8"}, optional
+        How matrices are held; reduced ones are for inference. See `rnncore.reference.reduced`.
 
     Returns
     -------
@@ -106,9 +111,10 @@ def forward(
     ends: Indices = np.full(N, T) if lengths is None else np.array(lengths, np.intp)
     hn = np.zeros((spec.state_rows, N, P)) if h0 is None else np.array(h0, np.float64)
     cn = np.zeros((spec.state_rows, N, H)) if c0 is None else np.array(c0, np.float64)
-    weights = {name: np.array(value, np.float64) for name, value in params.items()}
+    arrays = {name: np.array(value, np.float64) for name, value in params.items()}
+    held: dict[str, Any] = {name: reduced(weights, value) for name, value in arrays.items()}
     factors = [None if m is None else np.array(m, np.float64) for m in masks or []]
-    tape = Tape(x.shape, weights, factors or [None] * spec.num_layers, [])
+    tape = Tape(x.shape, arrays, factors or [None] * spec.num_layers, [])
     y = x
     with np.errstate(all="ignore"):
         for layer in range(spec.num_layers):
@@ -118,7 +124,7 @@ def forward(
             for k in range(K):
                 run, at = Run(), layer * K + k
                 tape.runs.append(run)
-                own = weights_of(weights, layer, k)
+                own = weights_of(held, layer, k)
                 for rows, times in walk(ends, k):
                     h, c, saved = cell_of(spec).forward(
                         own, inputs[times, rows], hn[at, rows], cn[at, rows]

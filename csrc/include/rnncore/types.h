@@ -7,6 +7,8 @@ namespace rnncore {
 
 enum class CellKind { rnn_tanh, rnn_relu, lstm, gru };
 enum class Dtype { float32, float64 };
+// How packed weights are held. Reduced ones serve inference in float32.
+enum class Weights { full, bfloat16, int8 };
 
 // A stack of equal recurrent layers in one or two directions.
 //
@@ -21,6 +23,7 @@ struct StackSpec {
   int64_t num_directions = 1;
   int64_t proj_size = 0;
   bool bias = true;
+  Weights weights = Weights::full;
 
   int64_t gates() const { return cell == CellKind::lstm ? 4 : cell == CellKind::gru ? 3 : 1; }
   int64_t outputs() const { return proj_size ? proj_size : hidden_size; }
@@ -29,6 +32,8 @@ struct StackSpec {
   }
   bool carries_c() const { return cell == CellKind::lstm; }
   int64_t item_size() const { return dtype == Dtype::float32 ? 4 : 8; }
+  // Sums of products of 8-bit numbers must stay below 2^31.
+  static constexpr int64_t kLongestInt8 = 1 << 17;
 };
 
 // An array (T, N, features) in memory: strides in values, features side by side.

@@ -1,0 +1,113 @@
+// Weights into panels of reduced weights: rows are converted run by run, then turned as words.
+#pragma once
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+constexpr int64_t kRunWords = 128;
+
+// The nearest bfloat16, ties to even; NaN stays NaN.
+inline uint16_t to_bfloat16(float x) {
+  uint32_t i;
+  memcpy(&i, &x, sizeof i);
+  const uint32_t rounded = (i + 0x7fffu + (i >> 16 & 1u)) >> 16;
+  const bool nan = (i & 0x7fffffffu) > 0x7f800000u;
+  return static_cast<uint16_t>(nan ? i >> 16 | 0x40u : rounded);
+}
+
+// Converts one row of a gate, a run after another, into words.
+template <class Format>
+struct RowWriter;
+
+template <>
+struct RowWriter<Bfloat16Weights> {
+  void begin(const float*, int64_t) {}
+  void write(const float* w, int64_t count, char* words) {
+    for (int64_t k = 0; k < count; ++k) {
+      const uint16_t value = to_bfloat16(w[k]);
+      memcpy(words + 2 * k, &value, sizeof value);
+    }
+    if (count % 2) memset(words + 2 * count, 0, 2);
+  }
+};
+
+template <>
+struct RowWriter<Int8Weights> {
+  float scale = 0, inverse = 0;
+  int32_t sum = 0;
+
+  void begin(const float* w, int64_t length) {
+    float largest = 0, bad = 0;
+    for (int64_t k = 0; k < length; ++k) {
+      const float size = w[k] < 0 ? -w[k] : w[k];
+      largest = size > largest ? size : largest;
+      bad += w[k] * 0.0f;
+    }
+    const bool finite = bad == 0, some = finite && largest > kCountsAsZero;
+    scale = !finite ? bad : some ? largest / 127.0f : 0.0f;
+    inverse = some ? 127.0f / largest : 0.0f;
+  }
+  void write(const float* w, int64_t count, char* words) {
+    for (int64_t k = 0; k < (count + 3) / 4 * 4; ++k) {
+      int32_t q = 0;
+      if (k < count && inverse > 0) {
+        const float moved = w[k] * inverse + kToWhole;
+        memcpy(&q, &moved, sizeof q);
+        q -= kToWholeBits;
+      }
+      words[k / 4 * 4 + kByteOrder[k % 4]] = static_cast<char>(q);
+      sum += q;
+    }
+  }
+};
+
+// One gate of a block: `panel` is where the gate's lanes of the first line are.
+template <class Format>
+inline void pack_reduced_gate(const float* w, ptrdiff_t w_stride, int units, int64_t length,
+                              char* panel, int gates) {
+  constexpr int kLane = kLanes<float>;
+  constexpr int64_t kRun = kRunWords * Format::kPack;
+  const ptrdiff_t line = static_cast<ptrdiff_t>(gates) * kLane;
+  RowWriter<Format> rows[kLane] = {};
+  for (int lane = 0; lane < units; ++lane) rows[lane].begin(w + lane * w_stride, length);
+  alignas(kVectorBytes) float words[kLane][kRunWords];
+  float* to = reinterpret_cast<float*>(panel) + Format::kHeader * line;
+  for (int64_t run = 0; run < length; run += kRun) {
+    const int64_t count = length - run < kRun ? length - run : kRun;
+    const int64_t filled = (count + Format::kPack - 1) / Format::kPack;
+    for (int lane = 0; lane < units; ++lane) {
+      rows[lane].write(w + lane * w_stride + run, count, reinterpret_cast<char*>(words[lane]));
+    }
+    for (int64_t k = 0; k < filled; k += kLane, to += kLane * line) {
+      pack_square(words[0] + k, kRunWords, units, existing<float>(filled - k), to, line);
+    }
+  }
+  if constexpr (Format::kScaled) {
+    float scales[kLane];
+    int32_t starts[kLane];
+    for (int lane = 0; lane < kLane; ++lane) {
+      scales[lane] = rows[lane].scale;
+      starts[lane] = -kActivationZero * rows[lane].sum;
+    }
+    memcpy(panel, scales, sizeof scales);
+    memcpy(panel + line * 4, starts, sizeof starts);
+  }
+}
+
+template <class Format>
+void pack_reduced(const PackGates<float>& p) {
+  constexpr int kLane = kLanes<float>;
+  const ptrdiff_t line_bytes = static_cast<ptrdiff_t>(p.gates) * kLane * 4;
+  for (int64_t unit = p.group_begin * kGroup; unit < p.group_end * kGroup; unit += kLane) {
+    char* panel =
+        static_cast<char*>(p.panels) + unit / kLane * panel_lines<Format>(p.length) * line_bytes;
+    for (int g = 0; g < p.gates; ++g) {
+      pack_reduced_gate<Format>(p.w + (p.source[g] * p.units + unit) * p.w_stride, p.w_stride,
+                                existing<float>(p.units - unit), p.length, panel + g * kLane * 4,
+                                p.gates);
+    }
+  }
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore
