@@ -17,6 +17,19 @@ cdef extern from "rnncore/c_api.h" nogil:
         int64_t input_size, hidden_size, num_layers, num_directions, output_size
         int64_t item_size, carries_c, nbytes
 
+    ctypedef struct rnncore_sequences:
+        int64_t steps, batch
+        const int64_t* lengths
+        const void* x
+        int64_t x_time_stride, x_row_stride
+        const void* h0
+        const void* c0
+        void* y
+        int64_t y_time_stride, y_row_stride
+        void* hn
+        void* cn
+        int num_threads
+
     ctypedef struct rnncore_c_api:
         int version
         const char* (*isa)() noexcept nogil
@@ -32,6 +45,7 @@ cdef extern from "rnncore/c_api.h" nogil:
         void (*stream_get_state)(const rnncore_stream* stream, void* h, void* c) noexcept nogil
         void (*stream_set_state)(rnncore_stream* stream, const void* h,
                                  const void* c) noexcept nogil
+        int (*forward)(const void* packed, const rnncore_sequences* call) noexcept nogil
 
 
 cdef inline const rnncore_c_api* import_rnncore() except NULL:

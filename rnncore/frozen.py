@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore import checks
+from rnncore import backends, checks
 from rnncore.backends.interface import CoreStream
 from rnncore.checks import Array
 from rnncore.layers import from_config
@@ -48,6 +48,7 @@ class Frozen:
         self._hold = ExitStack()
         self._hold.enter_context(layer.hold())
         self._pack()
+        self._backend, self._short_calls = backends.current(), layer._short_calls()
 
     @property
     def params(self) -> Mapping[str, Array]:
@@ -104,7 +105,11 @@ class Frozen:
         state : ndarray or pair
             Final state.
         """
-        layer = self._layer
+        layer, short = self._layer, self._short_calls
+        if short and lengths is None and resets is None and backends.current() is self._backend:
+            results = short.run(x, state, out)
+            if results is not None:
+                return results
         inputs = layer._take(x, state, lengths, resets)
         if out is None:
             y, final, _, _ = layer._run(inputs, keep=False)

@@ -6,7 +6,7 @@ arithmetic and one call: no buffer request, no memoryview, no allocation when ``
 """
 
 cimport cython
-from cpython.object cimport PyObject, Py_TYPE
+from cpython.object cimport Py_TYPE
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from libc.stdint cimport int64_t
 
@@ -24,34 +24,16 @@ from rnncore.checks import overlap
 from rnncore.threads import get_num_threads  # brings the engine in, which holds the capsule
 
 
+include "numpy_array.pxi"
+
+
 cdef extern from *:
     """
-    /* The head of NumPy's PyArrayObject, which its ABI fixes. */
-    typedef struct {
-        PyObject_HEAD
-        char* data;
-        int nd;
-        Py_ssize_t* dimensions;
-        Py_ssize_t* strides;
-        PyObject* base;
-        PyObject* descr;
-        int flags;
-    } rnncore_array;
-    enum { RNNCORE_ALIGNED = 0x0100, RNNCORE_WRITEABLE = 0x0400 };
     static inline int rnncore_take(int* flag) {
       return !__atomic_exchange_n(flag, 1, __ATOMIC_ACQUIRE);
     }
     static inline void rnncore_give(int* flag) { __atomic_store_n(flag, 0, __ATOMIC_RELEASE); }
     """
-    ctypedef struct rnncore_array:
-        char* data
-        int nd
-        Py_ssize_t* dimensions
-        Py_ssize_t* strides
-        PyObject* descr
-        int flags
-    int RNNCORE_ALIGNED
-    int RNNCORE_WRITEABLE
     bint rnncore_take(int* flag) nogil
     void rnncore_give(int* flag) nogil
 

@@ -38,6 +38,7 @@ BackwardRun<T>::BackwardRun(const PackedStack& packed, Tape::Content& tape,
       slot_columns(shape, shape.recurrent_order, shape.recurrent_slot, spec_.hidden_size);
   output_columns_ = Buffer::of<int64_t>(spec_.outputs());
   for (int64_t p = 0; p < spec_.outputs(); ++p) output_columns_.as<int64_t>()[p] = p;
+  choose_scratch();
   allocate();
   locate();
   fill_states();
@@ -70,6 +71,20 @@ void BackwardRun<T>::fit(int threads) {
   all_.reset(threads_);
 }
 
+// By sizes alone: the products that nobody may interrupt take a tenth of a second or two.
+template <class T>
+void BackwardRun<T>::choose_scratch() {
+  constexpr double kShort = 1e10;  // multiply-adds
+  double weights = 0;
+  for (int64_t layer = 0; layer < spec_.num_layers; ++layer) {
+    const int64_t across = spec_.layer_inputs(layer) + spec_.outputs();
+    weights += static_cast<double>(spec_.num_directions * spec_.gates() * spec_.hidden_size) *
+               static_cast<double>(across);
+  }
+  adds_at_once_ = weights * static_cast<double>(sequences_.live()) < kShort;
+  sums_wait_ = !adds_at_once_ || sequences_.live() > kRowsAtOnce;
+}
+
 template <class T>
 void BackwardRun<T>::allocate() {
   const int64_t batch = sequences_.batch(), live = sequences_.live();
@@ -90,7 +105,8 @@ void BackwardRun<T>::allocate() {
       d.dy.allocate(batch);
       const int64_t matrices = gates * units * (spec_.layer_inputs(layer) + outputs);
       const int64_t biases = spec_.bias ? 2 * gates * units : 0;
-      d.weights = Buffer::of<T>(matrices + biases + spec_.proj_size * units);
+      const int64_t projection = spec_.proj_size * units;
+      if (sums_wait_) d.weights = Buffer::of<T>(matrices + biases + projection);
     }
     if (layer + 1 == spec_.num_layers) continue;
     inner_.push_back(Buffer::of<T>(sequences_.steps() * batch * spec_.num_directions * outputs));

@@ -46,10 +46,13 @@ void BackwardRun<T>::work(Run& run, int index) {
     }
     if (!all_.wait(run)) return;
     if (wants_dx(layer) && !make_dx(run, index, layer)) return;
-    for (int64_t k = 0; k < spec_.num_directions; ++k) {
+    for (int64_t k = 0; k < spec_.num_directions && !adds_at_once_; ++k) {
       if (!make_weights(run, index, layer, k)) return;
     }
     if (!all_.wait(run)) return;
+  }
+  for (int64_t layer = 0; layer < spec_.num_layers && adds_at_once_; ++layer) {
+    for (int64_t k = 0; k < spec_.num_directions; ++k) make_weights(run, index, layer, k);
   }
 }
 
@@ -175,15 +178,35 @@ void BackwardRun<T>::mask_dx(int64_t layer, Range rows) {
   }
 }
 
+// A matrix, its place in the scratch and the caller's gradient of it.
+template <class T>
+typename BackwardRun<T>::Weight BackwardRun<T>::weight_of(int64_t layer, int64_t k,
+                                                          Factor factor) const {
+  const size_t which = static_cast<size_t>(layer * spec_.num_directions + k);
+  const LayerGradients& given = call_.gradients[which];
+  const int64_t height = spec_.gates() * spec_.hidden_size, inputs = spec_.layer_inputs(layer);
+  const int64_t outputs = spec_.outputs(), biases = spec_.bias ? 2 * height : 0;
+  Weight weight = {factor, inputs, nullptr, static_cast<T*>(given.weight_ih)};
+  int64_t at = 0;
+  if (factor == Factor::state_before) {
+    weight = {factor, outputs, nullptr, static_cast<T*>(given.weight_hh)};
+    at = height * inputs;
+  } else if (factor == Factor::hidden) {
+    weight = {factor, spec_.hidden_size, nullptr, static_cast<T*>(given.weight_hr)};
+    at = height * (inputs + outputs) + biases;
+  }
+  if (sums_wait_) weight.c = directions_[which].weights.template as<T>() + at;
+  if (!adds_at_once_) weight.add_to = nullptr;
+  return weight;
+}
+
 template <class T>
 bool BackwardRun<T>::make_weights(Run& run, int index, int64_t layer, int64_t k) {
   const Direction& d = direction(layer, k);
   const CellShape& shape = packed_.shape;
-  const int64_t height = spec_.gates() * spec_.hidden_size, inputs = spec_.layer_inputs(layer);
-  T* to = d.weights.template as<T>();
-  const Weight both[] = {{Factor::input, inputs, to},
-                         {Factor::state_before, spec_.outputs(), to + height * inputs}};
-  to += height * (inputs + spec_.outputs()) + (spec_.bias ? 2 * height : 0);
+  const int64_t height = spec_.gates() * spec_.hidden_size;
+  const Weight both[] = {weight_of(layer, k, Factor::input),
+                         weight_of(layer, k, Factor::state_before)};
   const Gradients of_input = {d.slots, tape_.slots_stride, input_columns_.as<int64_t>(), height};
   if (shape.input_slot == shape.recurrent_slot) {
     if (!make_products(run, index, layer, k, of_input, both, 2)) return false;
@@ -197,7 +220,7 @@ bool BackwardRun<T>::make_weights(Run& run, int index, int64_t layer, int64_t k)
   if (!spec_.proj_size) return true;
   const Gradients of_outputs = {d.doutput.template as<T>(), padded(spec_.outputs()),
                                 output_columns_.as<int64_t>(), spec_.outputs()};
-  const Weight projection = {Factor::hidden, spec_.hidden_size, to};
+  const Weight projection = weight_of(layer, k, Factor::hidden);
   return make_products(run, index, layer, k, of_outputs, &projection, 1);
 }
 
@@ -236,10 +259,11 @@ bool BackwardRun<T>::make_products(Run& run, int index, int64_t layer, int64_t k
     product.length = std::min(live - begin, kRowsAtOnce);
     product.gradients = gradients.rows + begin * gradients.stride;
     product.accumulate = begin > 0;
+    product.finished = begin + product.length == live;
     for (int f = 0; f < count; ++f) {
       const Weight& weight = weights[f];
       const T** b = scratch.a.template as<const T*>() + f * kRowsAtOnce;
-      product.factor[f] = {b, weight.width, weight.to, weight.width};
+      product.factor[f] = {b, weight.width, weight.c, weight.add_to, weight.width};
       if (live == 0) continue;
       PackedRow at(sequences_, begin);
       for (int64_t i = 0; i < product.length; ++i, at.next()) {
@@ -248,6 +272,7 @@ bool BackwardRun<T>::make_products(Run& run, int index, int64_t layer, int64_t k
     }
     kernels_.outer_product(product);
     begin += kRowsAtOnce;
+    if (adds_at_once_) continue;
     if (index == 0) run.poll();
     if (!run.live()) return false;
   } while (begin < live);
@@ -260,7 +285,13 @@ void BackwardRun<T>::make_biases(int index, int64_t layer, int64_t k) {
   const Direction& d = direction(layer, k);
   const CellShape& shape = packed_.shape;
   const int64_t units = spec_.hidden_size, height = spec_.gates() * units;
-  T* to = d.weights.template as<T>() + height * (spec_.layer_inputs(layer) + spec_.outputs());
+  const LayerGradients& given =
+      call_.gradients[static_cast<size_t>(layer * spec_.num_directions + k)];
+  T* scratch = adds_at_once_ ? nullptr
+                             : d.weights.template as<T>() +
+                                   height * (spec_.layer_inputs(layer) + spec_.outputs());
+  T* to_in = adds_at_once_ ? static_cast<T*>(given.bias_ih) : scratch;
+  T* to_re = adds_at_once_ ? static_cast<T*>(given.bias_hh) : scratch + height;
   const Range groups = part_of(padded(units) / kGroup, index, threads_);
   const int64_t group_values = shape.slots * kGroup;
   T* sums = scratch_[static_cast<size_t>(index)].outer.template as<T>();
@@ -272,8 +303,14 @@ void BackwardRun<T>::make_biases(int index, int64_t layer, int64_t k) {
       const int in = shape.input_order[place], re = shape.recurrent_order[place];
       const T* from_in = sums + (shape.input_slot + place) * kGroup;
       const T* from_re = sums + (shape.recurrent_slot + place) * kGroup;
-      std::copy_n(from_in, exist, to + in * units + group * kGroup);
-      std::copy_n(from_re, exist, to + height + re * units + group * kGroup);
+      const int64_t in_at = in * units + group * kGroup, re_at = re * units + group * kGroup;
+      if (adds_at_once_) {
+        kernels_.add(to_in + in_at, from_in, exist);
+        kernels_.add(to_re + re_at, from_re, exist);
+      } else {
+        std::copy_n(from_in, exist, to_in + in_at);
+        std::copy_n(from_re, exist, to_re + re_at);
+      }
     }
   }
 }
@@ -304,7 +341,7 @@ void BackwardRun<T>::add_job(void* self, Run&, int index) {
 
 template <class T>
 void BackwardRun<T>::add_gradients(Lease& lease) {
-  lease.run(threads_, Interrupt(), add_job, this);
+  if (!adds_at_once_) lease.run(threads_, Interrupt(), add_job, this);
 }
 
 template class BackwardRun<float>;

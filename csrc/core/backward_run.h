@@ -2,10 +2,11 @@
 //
 //   1. the recurrence backwards, split as in forward; gates in the tape become their gradients
 //   2. dx = da W over all steps, one product a direction, then their sum: dy of the layer below
-//   3. dW, dU, db: one product over all steps each, into scratch, split over rows of the weight
+//   3. dW, dU, db: one product over all steps each, split over rows of the weight
 //
-// All members meet after 1 and after 3. The scratch is added to the caller's gradients last, so an
-// interrupted call leaves them as they were.
+// All members meet after 1 and after 3. An interrupted call leaves the caller's gradients as they
+// were: where products of kind 3 are short, they come last for all layers, add to the gradients as
+// they finish and are not interrupted; else they go to scratch, which is added at the very end.
 #pragma once
 
 #include <vector>
@@ -25,14 +26,14 @@ class BackwardRun {
   int members() const { return threads_; }
   bool run(Lease& lease);
   void write_states() const;
-  void add_gradients(Lease& lease);
+  void add_gradients(Lease& lease);  // what is in scratch
 
  private:
   struct Direction {  // of one layer
     Buffer dh, dc, direct, h_initial, c_initial, doutput, retained;
     T* slots = nullptr;
     Rows<const T> x, y, dy;
-    Buffer weights;  // scratch for all its gradients, in the order of the parameters
+    Buffer weights;  // scratch for all its gradients, in the order of the parameters, or none
   };
   struct Scratch {       // of one member
     Buffer a, c, outer;  // a: also the rows of a second factor
@@ -42,7 +43,8 @@ class BackwardRun {
   struct Weight {  // a matrix's gradient: a sum over packed rows of gradients times this factor
     Factor factor;
     int64_t width;
-    T* to;
+    T* c;       // where the sum is made
+    T* add_to;  // and what it is added to, or null
   };
   struct Gradients {  // that one or two matrices share
     const T* rows;
@@ -51,6 +53,7 @@ class BackwardRun {
     int64_t height;
   };
 
+  void choose_scratch();
   void allocate();
   void locate();
   void fill_states();
@@ -73,6 +76,7 @@ class BackwardRun {
   bool make_products(Run& run, int index, int64_t layer, int64_t k, const Gradients& gradients,
                      const Weight* weights, int count);
   const T* factor_row(int64_t layer, int64_t k, Factor factor, int64_t s, int64_t r);
+  Weight weight_of(int64_t layer, int64_t k, Factor factor) const;
   void make_biases(int index, int64_t layer, int64_t k);
   static void job(void* self, Run& run, int index);
   static void add_job(void* self, Run& run, int index);
@@ -84,6 +88,8 @@ class BackwardRun {
   const BackwardCall& call_;
   const Sequences& sequences_;
   int threads_ = 1;
+  bool adds_at_once_ = false;  // to the caller's gradients, without scratch for whole weights
+  bool sums_wait_ = true;      // between blocks of k, in scratch
   Plan plan_;
   ptrdiff_t state_stride_;
   std::vector<Direction> directions_;

@@ -67,13 +67,33 @@ void stream_set_state(rnncore_stream* stream, const void* h, const void* c) {
   of(stream)->set_state(h, c);
 }
 
+int forward(const void* packed, const rnncore_sequences* of) {
+  try {
+    rnncore::ForwardCall call;
+    call.steps = of->steps;
+    call.batch = of->batch;
+    call.lengths = of->lengths;
+    call.x = {of->x, of->x_time_stride, of->x_row_stride};
+    call.h0 = of->h0;
+    call.c0 = of->c0;
+    call.y = {of->y, of->y_time_stride, of->y_row_stride};
+    call.hn = of->hn;
+    call.cn = of->cn;
+    call.num_threads = of->num_threads;
+    rnncore::forward(*static_cast<const PackedStack*>(packed), call, nullptr);
+    return 0;
+  } catch (const std::exception&) {
+    return 1;
+  }
+}
+
 constexpr rnncore_c_api kTable = {
     RNNCORE_C_API_VERSION, isa,
     get_num_threads,       rnncore::set_num_threads,
     packed_sizes,          stream_create,
     stream_destroy,        stream_step,
     stream_reset,          stream_get_state,
-    stream_set_state,
+    stream_set_state,      forward,
 };
 
 }  // namespace

@@ -94,13 +94,13 @@ double operations(int64_t a, int64_t b, int64_t c) {
 
 template <class T>
 void weight_part(const Kernels<T>& kernels, const Linear<T>& l, const T* dout, T* dweight, T* dbias,
-                 const int64_t* columns, T* scratch, T* sums, int part, int parts) {
+                 const int64_t* columns, T* scratch, T* sums, T* column_sums, int part, int parts) {
   const Range mine = part_of(l.outputs, part, parts);
   const T* b[kRowsAtOnce];
   OuterProduct<T> p;
   p.gradients_stride = l.outputs;
   p.gradient_columns = columns;
-  p.factor[0] = {b, l.inputs, sums, l.inputs};
+  p.factor[0] = {b, l.inputs, sums, dweight, l.inputs};
   p.begin = mine.begin;
   p.end = mine.end;
   p.scratch = scratch;
@@ -108,13 +108,11 @@ void weight_part(const Kernels<T>& kernels, const Linear<T>& l, const T* dout, T
     p.length = std::min(kRowsAtOnce, l.rows - begin);
     p.gradients = dout + begin * l.outputs;
     p.accumulate = begin > 0;
+    p.finished = begin + p.length == l.rows;
     for (int64_t i = 0; i < p.length; ++i) b[i] = l.x + (begin + i) * l.inputs;
     kernels.outer_product(p);
   }
-  kernels.add(dweight + mine.begin * l.inputs, sums + mine.begin * l.inputs,
-              (mine.end - mine.begin) * l.inputs);
   if (!dbias || mine.begin == mine.end) return;
-  T* column_sums = sums + l.outputs * l.inputs;
   kernels.sum_rows(dout, l.outputs, l.rows, mine.begin, mine.end, column_sums);
   kernels.add(dbias + mine.begin, column_sums + mine.begin, mine.end - mine.begin);
 }
@@ -153,11 +151,14 @@ void linear_backward(const Linear<T>& l, const T* dout, T* dx, T* dweight, T* db
   }
   const Buffer columns = Buffer::of<int64_t>(l.outputs);
   for (int64_t i = 0; i < l.outputs; ++i) columns.as<int64_t>()[i] = i;
-  const Buffer sums = Buffer::of<T>(l.outputs * l.inputs + l.outputs);
+  // Where sums wait that are longer than a product.
+  const Buffer sums = Buffer::of<T>(l.rows > kRowsAtOnce ? l.outputs * l.inputs : 0);
+  const Buffer column_sums = Buffer::of<T>(l.outputs);
   const Buffer scratch = Buffer::of<T>(kOuterScratch * std::max(1, l.num_threads));
   on_team(work, l.num_threads, [&](int part, int parts) {
     weight_part(kernels, l, dout, dweight, dbias, columns.as<int64_t>(),
-                scratch.as<T>() + part * kOuterScratch, sums.as<T>(), part, parts);
+                scratch.as<T>() + part * kOuterScratch, sums.as<T>(), column_sums.as<T>(), part,
+                parts);
   });
 }
 

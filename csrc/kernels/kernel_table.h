@@ -112,7 +112,8 @@ template <class T>
 struct OuterFactor {
   const T* const* b = nullptr;  // a row address for each k
   int64_t columns = 0;
-  T* c = nullptr;
+  T* c = nullptr;       // where the sum waits between blocks of k, and stays without add_to
+  T* add_to = nullptr;  // as c: what a finished sum is added to
   ptrdiff_t c_stride = 0;
 };
 template <class T>
@@ -125,6 +126,7 @@ struct OuterProduct {
   OuterFactor<T> factor[2];
   int64_t begin = 0, end = 0;
   bool accumulate = false;  // the sum goes on from c
+  bool finished = true;     // these are the last values of k
   T* scratch = nullptr;     // kOuterScratch values
 };
 

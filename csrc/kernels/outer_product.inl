@@ -88,7 +88,7 @@ inline void pack_b(const OuterStrip<T>& strip, int64_t k_begin, int64_t depth, T
 template <class T>
 struct OuterBlock {
   int64_t depth, begin, count;  // rows i of c
-  bool first;                   // of the blocks of k
+  bool first, last;             // of the blocks of k
   const T* gradients;           // packed, or slot rows from k's first on
   ptrdiff_t k_stride;
   const int64_t* columns;  // of slot rows read in place; else null
@@ -100,6 +100,7 @@ inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, i
   constexpr int kLane = kLanes<T>;
   constexpr int64_t kTall = TileShape<1>::kTallest;
   const OuterFactor<T>& factor = *strip.factor;
+  const bool adds = block.last && factor.add_to;
   alignas(kVectorBytes) T tile[kMaxAccumulators * kLane];
   Product<FullWeights<T>> product;
   product.k_stride = block.k_stride;
@@ -111,19 +112,22 @@ inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, i
   for (int m = 0; m < rows; ++m) {
     product.rows[m] = block.columns ? block.gradients + block.columns[i + m]
                                     : block.gradients + i / kTall * block.depth * kTall + m;
-    const T* c = factor.c + (block.begin + i + m) * factor.c_stride + j;
-    if (block.first) prefetch_row(c, blocks * kLane);
+    const ptrdiff_t at = (block.begin + i + m) * factor.c_stride + j;
+    if (adds || block.first) prefetch_row((adds ? factor.add_to : factor.c) + at, blocks * kLane);
     for (int v = 0; v < blocks; ++v, to += kLane) {
       const int exist = existing<T>(strip.end - j - v * kLane);
-      store(to, block.first ? typename VecOf<T>::Vec{} : load_upto(c + v * kLane, exist));
+      store(to,
+            block.first ? typename VecOf<T>::Vec{} : load_upto(factor.c + at + v * kLane, exist));
     }
   }
   choose_tile<FullWeights<T>, 1>(rows, blocks)(&product, 1, tile);
   to = tile;
   for (int m = 0; m < rows; ++m) {
-    T* c = factor.c + (block.begin + i + m) * factor.c_stride + j;
+    T* c = (adds ? factor.add_to : factor.c) + (block.begin + i + m) * factor.c_stride + j;
     for (int v = 0; v < blocks; ++v, to += kLane) {
-      store_upto(c + v * kLane, load(to), existing<T>(strip.end - j - v * kLane));
+      const int exist = existing<T>(strip.end - j - v * kLane);
+      const auto sum = load(to);
+      store_upto(c + v * kLane, adds ? load_upto(c + v * kLane, exist) + sum : sum, exist);
     }
   }
 }
@@ -146,7 +150,7 @@ inline void outer_block(const OuterStrip<T>& strip, const OuterBlock<T>& block) 
 // One or two strips of columns, for one block of k.
 template <class T>
 inline void outer_strips(const OuterProduct<T>& p, OuterStrip<T>* strips, int count, int64_t k,
-                         int64_t depth, bool first) {
+                         int64_t depth, bool first, bool last) {
   constexpr int64_t kTall = TileShape<1>::kTallest;
   constexpr int64_t kHigh = kOuterHeight / kTall * kTall;
   int64_t width = 0;
@@ -160,7 +164,7 @@ inline void outer_strips(const OuterProduct<T>& p, OuterStrip<T>* strips, int co
   T* gradients = p.scratch + 2 * kOuterStrip;
   for (int64_t i = p.begin; i < p.end; i += kHigh) {
     const int64_t rows = p.end - i < kHigh ? p.end - i : kHigh;
-    OuterBlock<T> block = {depth, i, rows, first, gradients, kTall, nullptr};
+    OuterBlock<T> block = {depth, i, rows, first, last, gradients, kTall, nullptr};
     if (narrow) {
       block.gradients = p.gradients + k * p.gradients_stride;
       block.k_stride = p.gradients_stride;
@@ -173,7 +177,7 @@ inline void outer_strips(const OuterProduct<T>& p, OuterStrip<T>* strips, int co
 }
 
 template <class T>
-inline void outer_depth(const OuterProduct<T>& p, int64_t k, int64_t depth, bool first) {
+inline void outer_depth(const OuterProduct<T>& p, int64_t k, int64_t depth, bool first, bool last) {
   OuterStrip<T> strips[2];
   int waiting = 0;
   for (int f = 0; f < p.factors; ++f) {
@@ -182,26 +186,48 @@ inline void outer_depth(const OuterProduct<T>& p, int64_t k, int64_t depth, bool
       const int64_t end = factor.columns - j < kOuterWidth ? factor.columns : j + kOuterWidth;
       strips[waiting++] = {&factor, j, end, nullptr};
       if (waiting < 2) continue;
-      outer_strips(p, strips, waiting, k, depth, first);
+      outer_strips(p, strips, waiting, k, depth, first, last);
       waiting = 0;
     }
   }
-  if (waiting) outer_strips(p, strips, waiting, k, depth, first);
+  if (waiting) outer_strips(p, strips, waiting, k, depth, first, last);
+}
+
+// Sums of a few values, row by row: panels and tiles would cost more than they save.
+constexpr int64_t kFew = 4;
+
+template <class T>
+inline void outer_few(const OuterProduct<T>& p) {
+  using Vec = typename VecOf<T>::Vec;
+  constexpr int kLane = kLanes<T>;
+  for (int64_t i = p.begin; i < p.end; ++i) {
+    Vec gradient[kFew];
+    for (int64_t k = 0; k < p.length; ++k) {
+      gradient[k] = broadcast(p.gradients[k * p.gradients_stride + p.gradient_columns[i]]);
+    }
+    for (int f = 0; f < p.factors; ++f) {
+      const OuterFactor<T>& factor = p.factor[f];
+      T* to = (factor.add_to ? factor.add_to : factor.c) + i * factor.c_stride;
+      for (int64_t j = 0; j < factor.columns; j += kLane) {
+        const int exist = existing<T>(factor.columns - j);
+        Vec sum = {};
+        for (int64_t k = 0; k < p.length; ++k) {
+          sum = fma(gradient[k], load_upto(factor.b[k] + j, exist), sum);
+        }
+        store_upto(to + j, factor.add_to ? load_upto(to + j, exist) + sum : sum, exist);
+      }
+    }
+  }
 }
 
 template <class T>
 void outer_product(const OuterProduct<T>& p) {
+  if (p.length <= kFew && p.finished && !p.accumulate) return outer_few(p);
   const int64_t parts = (p.length + kOuterDepth - 1) / kOuterDepth;
   for (int64_t part = 0; part < parts; ++part) {
     const int64_t k = p.length * part / parts;
-    outer_depth(p, k, p.length * (part + 1) / parts - k, part == 0 && !p.accumulate);
-  }
-  if (parts || p.accumulate) return;
-  for (int f = 0; f < p.factors; ++f) {
-    for (int64_t i = p.begin; i < p.end; ++i) {
-      memset(p.factor[f].c + i * p.factor[f].c_stride, 0,
-             static_cast<size_t>(p.factor[f].columns) * sizeof(T));
-    }
+    outer_depth(p, k, p.length * (part + 1) / parts - k, part == 0 && !p.accumulate,
+                part + 1 == parts && p.finished);
   }
 }
 

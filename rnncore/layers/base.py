@@ -15,6 +15,7 @@ from rnncore.layout import Extent, Layout
 from rnncore.sequences import Inputs, Tape
 
 if TYPE_CHECKING:
+    from rnncore._inference import ShortCalls
     from rnncore.frozen import Frozen
 
 
@@ -278,6 +279,10 @@ class Layer(Parametrised):
     @abstractmethod
     def _hold_reduced(self, weights: str) -> None:
         """Pack weights as "bfloat16" or "int8" from now on: a snapshot's are never trained."""
+
+    def _short_calls(self) -> ShortCalls | None:
+        """Return a faster way for short calls of a snapshot, where there is one."""
+        return None
 
     @abstractmethod
     def _stream(self, batch: int) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from rnncore.layers.base import Layer, Outcome
 from rnncore.layout import Extent, State, give_sequence_state, take_sequence_state
 from rnncore.masks import draw_masks
 from rnncore.sequences import Inputs, PackedOnce, SequenceTape
+
+if TYPE_CHECKING:
+    from rnncore._inference import ShortCalls
 
 
 class Kept(NamedTuple):
@@ -227,6 +230,14 @@ class Recurrent(Layer):
 
     def _hold_reduced(self, weights: str) -> None:
         self._packed.weights = weights
+
+    def _short_calls(self) -> ShortCalls | None:
+        packed = self._packed.get()
+        if packed.backend.name != "cpu":
+            return None
+        from rnncore._inference import ShortCalls
+
+        return ShortCalls(packed.weights, self.batch_first)
 
     def _stream(self, batch: int) -> Any:
         if self.bidirectional:

@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#define RNNCORE_C_API_VERSION 1
+#define RNNCORE_C_API_VERSION 2
 #define RNNCORE_C_API_CAPSULE "rnncore._rnncore._C_API"
 #define RNNCORE_PACKED_CAPSULE "rnncore.PackedStack" /* Packed._capsule: a `packed` below */
 
@@ -25,6 +25,19 @@ typedef struct rnncore_sizes {
   int64_t nbytes;    /* of the packed weights */
 } rnncore_sizes;
 
+/* Whole sequences, as rnncore::ForwardCall; strides in values, null pointers for what is absent. */
+typedef struct rnncore_sequences {
+  int64_t steps, batch;
+  const int64_t* lengths; /* (batch,), each 0 to steps; null: all of them */
+  const void* x;          /* (steps, batch, input_size) */
+  int64_t x_time_stride, x_row_stride;
+  const void *h0, *c0; /* (layers * directions, batch, output_size or hidden_size) contiguous */
+  void* y;             /* (steps, batch, directions * output_size) */
+  int64_t y_time_stride, y_row_stride;
+  void *hn, *cn;
+  int num_threads;
+} rnncore_sequences;
+
 typedef struct rnncore_c_api {
   int version;
   const char* (*isa)(void); /* NULL where RNNCORE_ISA names none */
@@ -40,6 +53,8 @@ typedef struct rnncore_c_api {
   void (*stream_reset)(rnncore_stream* stream, const unsigned char* rows);
   void (*stream_get_state)(const rnncore_stream* stream, void* h, void* c);
   void (*stream_set_state)(rnncore_stream* stream, const void* h, const void* c);
+  /* Since version 2. 0: done. */
+  int (*forward)(const void* packed, const rnncore_sequences* call);
 } rnncore_c_api;
 
 /* For programs that link the engine instead of importing it. */
