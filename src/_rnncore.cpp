@@ -15,6 +15,7 @@ void bind_safetensors(py::module_& m);
 
 namespace rnncore_python {
 void bind_stack(py::module_& m);
+void bind_stream_limit(py::module_& m);
 void bind_primitives(py::module_& m);
 }  // namespace rnncore_python
 
@@ -42,6 +43,7 @@ void bind_debug(py::module_ m) {
 }
 
 void bind_limits(py::module_ m) {
+  rnncore_python::bind_stream_limit(m);
   const auto without_gil = py::call_guard<py::gil_scoped_release>();
   m.def("fma_rate", &rnncore::measure_fma_rate, py::arg("num_threads"), py::arg("seconds"),
         without_gil);

@@ -8,6 +8,7 @@
 #include "arrays.h"
 #include "gil.h"
 #include "rnncore/c_api.h"
+#include "rnncore/limits.h"
 #include "rnncore/stack.h"
 #include "rnncore/threads.h"
 
@@ -223,6 +224,15 @@ void backward(const Packed& packed, PyTape& tape, const py::array& x, py::handle
   released([&] { rnncore::backward(*packed.stack, tape.tape, call); });
 }
 
+double stream_seconds(const Packed& packed, int64_t batch, int64_t steps) {
+  if (packed.spec.num_directions != 1) {
+    throw py::value_error("packed: expected a stack in one direction");
+  }
+  if (batch < 1) throw py::value_error("batch: expected 1 or more, got " + std::to_string(batch));
+  const ReleasedGil released;
+  return rnncore::measure_stream_step(*packed.stack, batch, steps, rnncore::get_num_threads());
+}
+
 // The core's object for other languages; the capsule keeps this one alive.
 py::object packed_capsule(const py::object& self) {
   void* stack = self.cast<const Packed&>().stack.get();
@@ -235,6 +245,10 @@ py::object packed_capsule(const py::object& self) {
 }
 
 }  // namespace
+
+void bind_stream_limit(py::module_& m) {
+  m.def("stream_seconds", &stream_seconds, py::arg("packed"), py::arg("batch"), py::arg("steps"));
+}
 
 void bind_stack(py::module_& m) {
   py::class_<StackSpec>(m, "Spec")

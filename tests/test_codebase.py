@@ -42,7 +42,7 @@ def name_of(path: Path) -> str:
 FLOORS = [
     {"_version", "errors", "cells"},
     {"checks", "_rnncore"},
-    {"threads", "masks", "initializers", "layout", "_stream"},
+    {"threads", "masks", "initializers", "layout", "_stream", "_inference"},
     {"reference"},
     {"backends"},
     {"sequences"},

@@ -67,6 +67,9 @@ def test_a_run_learns_and_writes_everything(novel: Text, tmp_path: Path, capsys)
     assert np.mean(losses[-4:]) < losses[0] - 0.5
     assert report["validation_loss"]["model"] == report["history"]["validation"][-1][1]
     assert report["validation_loss"]["model"] < losses[0] - 0.5
+    for weights, allowed in (("bfloat16", 0.005), ("int8", 0.01)):
+        more = report["validation_loss"][weights] - report["validation_loss"]["model"]
+        assert 0 < abs(more) < allowed
     assert report["settings"]["updates"] == 24
     out = capsys.readouterr().out
     for name in ("checkpoint.safetensors", "model.safetensors", "sample.txt", "report.json"):

@@ -7,6 +7,7 @@
 #include "core/dispatch.h"
 #include "core/memory.h"
 #include "core/team.h"
+#include "rnncore/stream.h"
 
 namespace rnncore {
 namespace {
@@ -63,6 +64,21 @@ double measure_read_rate(int64_t bytes, int num_threads, double seconds) {
   const Buffer data = Buffer::zeros<float>(part * lease.size());
   const double work = static_cast<double>(part) * 4;
   return best_rate(lease, {&chosen_kernels(), data.as<float>(), part, 1}, work, seconds);
+}
+
+double measure_stream_step(const PackedStack& packed, int64_t batch, int64_t steps,
+                           int num_threads) {
+  const StackSpec& s = packed.spec();
+  Stream stream(packed, batch, num_threads);
+  const Buffer x = Buffer(static_cast<size_t>(batch * s.input_size * s.item_size()));
+  const Buffer y = Buffer(static_cast<size_t>(batch * s.outputs() * s.item_size()));
+  std::fill_n(x.as<char>(), x.size(), char{0});
+  const auto start = Clock::now();
+  for (int64_t i = 0; i < steps; ++i) {
+    stream.step(x.as<void>(), s.input_size, y.as<void>(), s.outputs());
+  }
+  const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return seconds / static_cast<double>(std::max<int64_t>(1, steps));
 }
 
 }  // namespace rnncore

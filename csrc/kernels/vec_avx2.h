@@ -46,6 +46,13 @@ inline void store_first(double* p, VecDouble v, int count) {
   _mm256_maskstore_pd(p, first_doubles(count), v);
 }
 
+// The mask is read anew every time: held in a register it would drive a sum out of the product's.
+inline IntFloat upper_halves(IntFloat words) {
+  alignas(kVectorBytes) static const int32_t kUpper[8] = {~0xffff, ~0xffff, ~0xffff, ~0xffff,
+                                                          ~0xffff, ~0xffff, ~0xffff, ~0xffff};
+  return words & *reinterpret_cast<const volatile IntFloat*>(kUpper);
+}
+
 inline IntFloat lower_bytes(IntFloat words) {
   return (IntFloat)_mm256_srai_epi16(_mm256_slli_epi16((__m256i)words, 8), 8);
 }

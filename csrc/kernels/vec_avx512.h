@@ -40,6 +40,8 @@ inline void store_first(double* p, VecDouble v, int count) {
   _mm512_mask_storeu_pd(p, first_doubles(count), v);
 }
 
+inline IntFloat upper_halves(IntFloat words) { return words & ~0xffff; }
+
 #ifdef __AVX512VNNI__
 // Four products of bytes a lane, those of x or h without a sign: they are stored 128 larger, and
 // sums start from -128 times the sum of their weights.

@@ -60,6 +60,8 @@ inline void store_first(double* p, VecDouble v, int count) {
   memcpy(p, &v, static_cast<size_t>(count) * sizeof(double));
 }
 
+inline IntFloat upper_halves(IntFloat words) { return words & ~0xffff; }
+
 // Of each 16-bit half the lower or the upper byte, its sign extended; and the sum of the products
 // of both halves.
 typedef int16_t Halves __attribute__((vector_size(kVectorBytes)));

@@ -52,8 +52,7 @@ struct Bfloat16Weights {
   template <int kPart>
   static Weights weights(const Word* p) {
     const IntFloat both = load_words(p);
-    constexpr int32_t kUpper = static_cast<int32_t>(0xffff0000u);
-    return from_bits<VecFloat>(kPart ? both & kUpper : both << 16);
+    return from_bits<VecFloat>(kPart ? upper_halves(both) : both << 16);
   }
   static Value value(const Row* p) { return broadcast(*p); }
   static Sum multiply_add(Value value, Weights weights, Sum sum) {

@@ -66,12 +66,22 @@ class CharacterModel(nn.Module):
         self.embedding.backward(dx)
 
 
-def mean_loss(model: CharacterModel, text: Text) -> float:
+def mean_loss(model: CharacterModel, text: Text, weights: str | None = None) -> float:
     """Return the loss per character, in nats, on the last tenth of a text.
 
     It is read in rows side by side, each of which first reads the 200 characters before it without
     being judged: a prediction has what it needs, and a processor too.
+
+    Parameters
+    ----------
+    model : CharacterModel
+        What is judged.
+    text : Text
+        What it is judged on.
+    weights : {None, "float32", "bfloat16", "int8"}, optional
+        How the frozen LSTM holds its weights.
     """
+    engine = model.lstm.freeze(weights)
     loss = nn.SoftmaxCrossEntropy(reduction="sum")
     count = len(text.indices) - text.cut
     rows = min(MOST_ROWS, math.ceil(count / ROW_LENGTH))
@@ -83,8 +93,8 @@ def mean_loss(model: CharacterModel, text: Text) -> float:
     targets = np.where(judged, text.indices[np.minimum(places, len(text.indices) - 1)], -1)
     total, state = 0.0, None
     for t in range(0, len(places), CHUNK):
-        logits, state = model(inputs[t : t + CHUNK], state)
-        total += loss(logits, targets[t : t + CHUNK])
+        y, state = engine(model.embedding(inputs[t : t + CHUNK]), state)
+        total += loss(model.output(y), targets[t : t + CHUNK])
     return total / count
 
 

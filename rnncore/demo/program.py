@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from rnncore.train.checkpoint import read_notes
 
 VALIDATIONS = 10
 CHECKPOINTS = 20
+REDUCED = ("bfloat16", "int8")
 
 
 @dataclass(frozen=True)
@@ -166,13 +168,18 @@ def describe(text: Text, settings: Settings, trainer: train.Trainer) -> None:
 
 
 def show_losses(text: Text, trainer: train.Trainer) -> dict[str, float]:
-    """Print the final validation loss beside the counted model's, and return both."""
+    """Print the final validation loss beside the counted model's, and return all of them."""
     losses = {"model": trainer.history.validation[-1][1], "counted": counted_loss(text)}
+    for weights in REDUCED:
+        losses[weights] = mean_loss(trainer.model, text, weights)
     characters = trainer.updates * trainer.batches.batch * trainer.batches.steps
     seconds = trainer.history.seconds
     say(f"trained on {characters:,} characters in {seconds:.0f} s")
     say("\nvalidation loss, nats per character")
     say(f"  this model       {losses['model']:.6f}")
+    for weights in REDUCED:
+        more = math.expm1(losses[weights] - losses["model"])
+        say(f"    in {weights:13} {losses[weights]:.6f}   perplexity {more:+.2%}")
     say(f"  counted 5-gram   {losses['counted']:.6f}")
     return losses
 
