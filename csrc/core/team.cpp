@@ -28,6 +28,17 @@ void pause_cpu() {
 #endif
 }
 
+// One turn of waiting. Who waits longer than members are usually apart may have the CPU of the one
+// that it waits for.
+void spin(int turn) {
+  constexpr int kPatience = 256, kEvery = 64;
+  if (turn >= kPatience && turn % kEvery == 0) {
+    sched_yield();
+  } else {
+    pause_cpu();
+  }
+}
+
 // Sleeps while `word` is `value`, 10 ms at most, so that a cancelled run is noticed.
 void sleep_while(std::atomic<int>& word, int value) {
   timespec limit = {0, 10'000'000};
@@ -89,7 +100,7 @@ bool Barrier::wait(Run& run) {
   for (int i = 0; phase_.load(std::memory_order_acquire) == phase; ++i) {
     if (!run.live()) return false;
     if (i < run.spins) {
-      pause_cpu();
+      spin(i);
       continue;
     }
     sleepers_.fetch_add(1, std::memory_order_seq_cst);
@@ -109,7 +120,10 @@ class Team {
   int grow(int workers) {
     while (workers_ < workers && workers_ < kMaxThreads - 1) {
       try {
-        std::thread(&Team::work, this, workers_ + 1, generation_.load()).detach();
+        std::thread worker(&Team::work, this, workers_ + 1, generation_.load());
+        handles_[workers_] = worker.native_handle();
+        worker.detach();
+        CPU_ZERO(&allowed_);
       } catch (const std::exception&) {
         break;  // the machine allows no more threads, or has no memory: run on those there are
       }
@@ -130,13 +144,16 @@ class Team {
     const unsigned next = (static_cast<unsigned>(generation_.load()) >> kMemberBits) + 1;
     generation_.store(static_cast<int>(next << kMemberBits | static_cast<unsigned>(members)),
                       std::memory_order_seq_cst);
-    if (sleepers_.load(std::memory_order_seq_cst)) wake_all(generation_);
+    if (sleepers_.load(std::memory_order_seq_cst)) {
+      keep_off_this_cpu();
+      wake_all(generation_);
+    }
     take_part(0);
     for (int i = 0;; ++i) {
       const int left = remaining_.load(std::memory_order_acquire);
       if (left == 0) break;
       if (i < run.spins) {
-        pause_cpu();
+        spin(i);
       } else {
         sleep_while(remaining_, left);
       }
@@ -145,6 +162,18 @@ class Team {
   }
 
  private:
+  // A worker that is woken on the CPU of the caller, who does not sleep, would share it with him
+  // for some milliseconds, at ten times the time a step: the scheduler may not put it there.
+  void keep_off_this_cpu() {
+    const int here = sched_getcpu();
+    cpu_set_t set;
+    if (here < 0 || sched_getaffinity(0, sizeof set, &set)) return;
+    if (CPU_COUNT(&set) > 1) CPU_CLR(here, &set);
+    if (CPU_EQUAL(&set, &allowed_)) return;
+    allowed_ = set;
+    for (int i = 0; i < workers_; ++i) pthread_setaffinity_np(handles_[i], sizeof set, &set);
+  }
+
   void take_part(int member) {
     try {
       job_(context_, *run_, member);
@@ -181,6 +210,8 @@ class Team {
   }
 
   int workers_ = 0;
+  pthread_t handles_[kMaxThreads] = {};
+  cpu_set_t allowed_ = {};  // to the workers, as last told
   Run* run_ = nullptr;
   void (*job_)(void*, Run&, int) = nullptr;
   void* context_ = nullptr;
