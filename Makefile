@@ -31,8 +31,10 @@ docs: $(VENV)/.docs $(VENV)/.built
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
 	@echo "docs/_build/html/index.html"
 
-bench: $(VENV)/.bench $(VENV)/.built
-	$(BIN)/python -m benchmarks $(ARGS)
+bench: $(VENV)/.bench $(VENV)/.torch-$(RNNCORE_TEST_TORCH) $(VENV)/.built
+	$(BIN)/rnncore bench $(ARGS)
+	$(BIN)/rnncore bench --shapes recurrent --modes inference $(ARGS)
+	$(BIN)/python benchmarks/figures.py
 
 lint: $(VENV)/.lint $(VENV)/.built
 	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pre-commit run --all-files
@@ -91,7 +93,7 @@ $(VENV)/.torch-0:
 
 $(VENV)/.torch-1: $(VENV)/.test
 	$(PIP) install --quiet $(TORCH) && touch $@ || \
-	  echo "$(TORCH) is not to be had for this Python: the tests against it will be skipped."
+	  echo "$(TORCH) is not to be had for this Python: what compares with it will be skipped."
 
 $(VENV)/.built: $(SOURCES) setup.py | $(VENV)/.base
 	$(BIN)/python setup.py --quiet build_ext --inplace

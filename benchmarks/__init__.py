@@ -1,1 +1,1 @@
-"""What speed is claimed from: run with ``python -m benchmarks`` in a checkout."""
+"""Stored results, and what writes README's tables from them."""

@@ -8,14 +8,27 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import rnncore
+from rnncore.bench import program
+from rnncore.bench.cases import SETS, Shapes, parse
+from rnncore.bench.peers import PEERS
+from rnncore.bench.program import DEVICES, DTYPES, MODES
 from rnncore.config import show_config
 from rnncore.threads import get_num_threads, threads
 
 INTERRUPTED = 130
+_REPORTED = (
+    OSError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+    MemoryError,
+    NotImplementedError,
+    rnncore.DeviceError,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -40,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write(f"rnncore {chosen.command}: interrupted\n")
         return INTERRUPTED
-    except (OSError, ValueError, LookupError, ArithmeticError, MemoryError) as error:
+    except _REPORTED as error:
         reason = str(error) or type(error).__name__
         sys.stderr.write(f"rnncore {chosen.command}: error: {reason}\n")
         return 1
@@ -56,6 +69,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_show_config(commands)
     _add_selftest(commands)
+    _add_bench(commands)
     return parser
 
 
@@ -104,6 +118,37 @@ def _add_selftest(commands: argparse._SubParsersAction[argparse.ArgumentParser])
     command.set_defaults(run=_selftest)
 
 
+def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    bench = commands.add_parser(
+        "bench",
+        help="measure the engine beside PyTorch, ONNX Runtime, OpenVINO, JAX and NumPy",
+        description="Run the same shapes and weights in rnncore and in whichever peers are "
+        "installed (pip install 'rnncore[bench]'), interleaved, beside the machine's own limits. "
+        "Every peer's results are compared before it is timed. Prints a table, rows where rnncore "
+        "is behind first, and writes NAME.json and NAME.png. Ctrl-C keeps the rows measured so "
+        "far.",
+    )
+    add = bench.add_argument
+    add("--shapes", type=_shapes, nargs="+", metavar="SHAPES",
+        help=f"{', '.join(SETS)}, or CELL:T,N,D,H[,layers[,directions[,lengths]]]; one or more "
+        "(default: listed)")  # fmt: skip
+    add("--modes", nargs="+", default=["inference", "training"], metavar="MODE", choices=MODES,
+        help=f"some of {', '.join(MODES)} (default: the first two)")  # fmt: skip
+    add("--against", nargs="+", metavar="PEER", choices=PEERS["cpu"],
+        help=f"some of {', '.join(PEERS['cpu'])} (default: all that are installed)")  # fmt: skip
+    add("--threads", type=positive, metavar="N", help="of everyone (default: all CPUs)")
+    add("--device", default="cpu", choices=DEVICES, help="default: %(default)s")
+    add("--dtype", default="float32", choices=DTYPES,
+        help="of the weights; the last two for inference (default: %(default)s)")  # fmt: skip
+    add("--seconds", type=_seconds, default=3.0, metavar="S",
+        help="for each row, without preparing it (default: %(default)s)")  # fmt: skip
+    add("--out", type=Path, metavar="DIR",
+        help="where files go (default: a checkout's benchmarks/results, "
+        "else rnncore-bench)")  # fmt: skip
+    add("--name", help="of the files (default: from the options, as cpu-inference-training)")
+    bench.set_defaults(run=_bench)
+
+
 def _demo(chosen: argparse.Namespace) -> int:
     from rnncore import demo
     from rnncore.demo.program import stored_settings
@@ -142,6 +187,30 @@ def _selftest(chosen: argparse.Namespace) -> int:
     from rnncore.selftest import selftest
 
     return 0 if selftest() else 1
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    names = [field.name for field in fields(program.Options)]
+    given = {name: value for name in names if (value := getattr(chosen, name)) is not None}
+    lists = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
+    return 0 if program.run(program.Options(**{**given, **lists})) else INTERRUPTED
+
+
+def _shapes(text: str) -> Shapes:
+    try:
+        return parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
+    return value
 
 
 def positive(text: str) -> int:

@@ -15,7 +15,7 @@ from rnncore import _rnncore, threads
 from rnncore._version import __version__
 
 _PACKAGES = [
-    *("torch", "onnx", "onnxruntime", "keras", "jax", "mpi4py"),
+    *("torch", "onnx", "onnxruntime", "openvino", "keras", "jax", "mpi4py"),
     *("ml_dtypes", "safetensors", "threadpoolctl", "matplotlib", "tqdm"),
 ]
 _CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")

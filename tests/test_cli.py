@@ -16,11 +16,11 @@ from rnncore.cli import main
 def test_help_lists_every_command(capsys: pytest.CaptureFixture) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for command in ("demo", "show-config", "selftest"):
+    for command in ("bench", "demo", "show-config", "selftest"):
         assert command in out
 
 
-@pytest.mark.parametrize("command", ["demo", "show-config", "selftest"])
+@pytest.mark.parametrize("command", ["bench", "demo", "show-config", "selftest"])
 def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture) -> None:
     assert main([command, "--help"]) == 0
     assert "rite" in capsys.readouterr().out  # what it writes

@@ -48,12 +48,13 @@ FLOORS = [
     {"sequences"},
     {"functional", "layers", "frozen", "streams", "config", "io"},
     {"nn", "train", "torch", "onnx", "keras"},
-    {"demo", "selftest", "cli"},
+    {"bench", "demo", "selftest"},
+    {"cli"},
     {"__main__"},
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # The compiled module has few doors; everything else goes through a backend.
-ENGINE_DOORS = {"backends", "config", "io", "nn", "selftest", "threads"}
+ENGINE_DOORS = {"backends", "bench", "config", "io", "nn", "selftest", "threads"}
 
 
 def part_of(module: str) -> str:
@@ -102,6 +103,27 @@ def test_imports_go_down_the_house(path: Path) -> None:
             assert here in ENGINE_DOORS, place
     if here == "reference":
         assert {part for part, _ in imported_parts(path)} <= {"reference", "cells", "checks"}
+
+
+# Packages that only the files made for them may import, at rnncore/bench/peers.
+PEER_PACKAGES = {"jax", "onnxruntime", "openvino"}
+
+
+@pytest.mark.parametrize("path", [p for p in PYTHON if own_part(p) == "bench"], ids=name_of)
+def test_packages_of_peers_stay_in_the_peers_files(path: Path) -> None:
+    if path.parent == PACKAGE / "bench" / "peers":
+        return
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for name in names:
+            place = f"line {node.lineno}: {name}"
+            assert name.split(".")[0] not in PEER_PACKAGES, place
+            # A peer's file imports a package that may be absent: peers.make alone may load it.
+            inside = name.removeprefix("rnncore.bench.peers.")
+            assert inside == name or inside in {"interface", "ours"}, place
 
 
 # --- C++ includes ---------------------------------------------------------------------------------

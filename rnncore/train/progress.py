@@ -19,17 +19,21 @@ class Progress:
     Parameters
     ----------
     total : int
-        Number of updates.
+        Length of the loop.
     done : int
         Those done before.
     label : str
         Written in front.
     show : bool
         False writes nothing.
+    unit : str
+        What is counted.
     """
 
-    def __init__(self, total: int, done: int = 0, label: str = "", show: bool = True) -> None:
-        self.total, self.done, self.label = total, done, label
+    def __init__(
+        self, total: int, done: int = 0, label: str = "", show: bool = True, unit: str = "updates"
+    ) -> None:
+        self.total, self.done, self.label, self.unit = total, done, label, unit
         self._show = show
         self._terminal = sys.stderr.isatty()
         self._started = self._written = time.perf_counter()
@@ -43,11 +47,15 @@ class Progress:
         except ImportError:
             return None
         return tqdm(
-            total=self.total, initial=self.done, desc=self.label, unit=" updates", file=sys.stderr
+            total=self.total,
+            initial=self.done,
+            desc=self.label,
+            unit=f" {self.unit}",
+            file=sys.stderr,
         )
 
     def advance(self, note: str = "") -> None:
-        """Count one more update; ``note`` is shown at the end of the line."""
+        """Count one more; ``note`` is shown at the end of the line."""
         self.done += 1
         self._note = note
         if self._bar is not None:
@@ -62,7 +70,7 @@ class Progress:
         self._written = time.perf_counter()
         seconds = self._written - self._started
         rate = (self.done - self._first) / seconds if seconds > 0 else 0.0
-        line = f"{self.label}: {self.done}/{self.total} {rate:.1f} updates/s {self._note}"
+        line = f"{self.label}: {self.done}/{self.total} {rate:.1f} {self.unit}/s {self._note}"
         if self._terminal:
             sys.stderr.write("\r" + line.ljust(79) + ("\n" if last else ""))
         else:
