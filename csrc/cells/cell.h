@@ -1,8 +1,9 @@
 // What a cell is: its equations for one time step, forward and backward, on any number type.
 //
 // A cell's text compiles for every vector width and for CUDA, so it includes nothing and names no
-// memory: it works on values the driver has put into registers. `Real` offers + - * /, and
-// sigmoid(x), tanh(x), fma(a, b, c) and constant<Real>(double) are declared before this header.
+// memory: it works on values the driver has put into registers. `Real` offers + - * / and the
+// comparisons; sigmoid(x), tanh(x), fma(a, b, c), constant<Real>(double) and select(condition, a,
+// b) are declared before this header.
 //
 // A cell names its gates by slots, the places where a step keeps them on the tape:
 //
@@ -18,7 +19,7 @@
 #pragma once
 
 #ifndef RNNCORE_CELL_FUNCTION
-#define RNNCORE_CELL_FUNCTION static inline
+#define RNNCORE_CELL_FUNCTION static inline __attribute__((always_inline))
 #endif
 
 namespace rnncore {

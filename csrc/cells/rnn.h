@@ -22,11 +22,11 @@ struct Tanh {
 struct Relu {
   template <class Real>
   RNNCORE_CELL_FUNCTION Real value(Real a) {
-    return a < constant<Real>(0.0) ? constant<Real>(0.0) : a;
+    return select(a < constant<Real>(0.0), constant<Real>(0.0), a);
   }
   template <class Real>
   RNNCORE_CELL_FUNCTION Real gradient(Real h, Real dh) {
-    return h <= constant<Real>(0.0) ? constant<Real>(0.0) : dh;
+    return select(h <= constant<Real>(0.0), constant<Real>(0.0), dh);
   }
 };
 

@@ -83,7 +83,8 @@ class ForwardRun {
   int64_t inner_steps() const;
   // Whether the recurrence makes W x itself.
   bool is_fused(int64_t layer) const {
-    return spec_.layer_inputs(layer) <= 32 || sequences_->steps() == 1;
+    const bool few = spec_.layer_inputs(layer) <= 32 || sequences_->steps() == 1;
+    return few || (crew_->plan.fused && !tape_);  // a tape is written in either case
   }
   SequenceRows<const T> inputs_of(int64_t layer, int64_t direction, Range steps) const;
   bool is_chunked() const { return !tape_ && spec_.num_directions == 1; }

@@ -179,51 +179,105 @@ struct ForwardTile {
     function(&recurrent, 1, sums);
   }
 
-  // A slot of one row and block once all products are in.
-  const T* at(int m, int b, int slot) const {
-    const int v = (m * blocks + b) * kGates;
+  // A slot of the row and block counted v once all products are in.
+  const T* at(int v, int slot) const {
     const int g = slot - Cell::kRecurrentSlot;
     const bool in_sums = g >= 0 && g < kGates;
-    return in_sums ? sums + (v + g) * kLane : inputs + (v + slot - Cell::kInputSlot) * kLane;
+    return in_sums ? sums + (v * kGates + g) * kLane
+                   : inputs + (v * kGates + slot - Cell::kInputSlot) * kLane;
   }
 };
 
-// The cell on one row and one vector of units.
-template <class Format, class Cell>
-inline void forward_cell(const ForwardTile<Format, Cell>& tile, int m, int b) {
-  using T = typename Format::Real;
-  using Vec = typename VecOf<T>::Vec;
-  constexpr int kLane = kLanes<T>;
-  const ForwardLoop<T>& loop = tile.loop;
-  const ForwardStep<T>& step = tile.step;
-  const int64_t row = tile.row[m], unit = tile.unit + b * kLane;
-  const int exist = existing<T>(loop.units - unit);
-  T* slots = step.slots + row * loop.slots_stride + slot_at<T>(unit, Cell::kSlots, 0);
-  Vec values[Cell::kSlots];
-  for (int slot = 0; slot < Cell::kSlots; ++slot) {
-    values[slot] = load(tile.at(m, b, slot));
-    if (exist < kLane) values[slot] = keep_first<T>(values[slot], exist);
-  }
-  StepState<Vec> state = {};
-  if (Cell::kReadsH) state.h_before = load(step.h_read + row * loop.state_stride + unit);
-  if (Cell::kCarriesC) state.c_before = load(step.c_read + row * step.c_read_stride + unit);
-  Cell::forward(values, state);
-  if (exist < kLane) state.h = keep_first<T>(state.h, exist);
+// One row and one vector of units of a tile.
+struct CellPlace {
+  int64_t row, unit;
+  int exist;  // lanes that are units
+};
+
+// What the cell made of it goes to memory.
+template <class T, class Cell, class Vec>
+inline void store_cell(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
+                       const CellPlace& place, Vec* values, Vec h, Vec c) {
+  const int64_t row = place.row, unit = place.unit;
+  const bool partial = place.exist < kLanes<T>;
+  if (partial) h = keep_first<T>(h, place.exist);
   if (loop.keep) {
+    T* slots = step.slots + row * loop.slots_stride + slot_at<T>(unit, Cell::kSlots, 0);
     for (int slot = 0; slot < Cell::kSlots; ++slot) {
-      if (exist < kLane) values[slot] = keep_first<T>(values[slot], exist);
+      if (partial) values[slot] = keep_first<T>(values[slot], place.exist);
       store(slots + slot * kGroup, values[slot]);
     }
   }
   if (Cell::kCarriesC) {
-    if (exist < kLane) state.c = keep_first<T>(state.c, exist);
-    store(step.c_write + row * step.c_write_stride + unit, state.c);
+    if (partial) c = keep_first<T>(c, place.exist);
+    store(step.c_write + row * step.c_write_stride + unit, c);
   }
   if (step.hidden) {
-    store(step.hidden + row * step.hidden_stride + unit, state.h);
+    store(step.hidden + row * step.hidden_stride + unit, h);
   } else {
-    store(step.h_write + row * loop.state_stride + unit, state.h);
-    store_upto(loop.y.at(step.s, row) + unit, state.h, exist);
+    store(step.h_write + row * loop.state_stride + unit, h);
+    store_upto(loop.y.at(step.s, row) + unit, h, place.exist);
+  }
+}
+
+// The cell on kCount neighbours of a tile at once, from the one counted v on.
+template <int kCount, class Format, class Cell>
+inline void forward_cells(const ForwardTile<Format, Cell>& tile, const CellPlace* place, int v) {
+  using T = typename Format::Real;
+  using Vec = typename VecOf<T>::Vec;
+  using Several = Group<Vec, kCount>;
+  const ForwardLoop<T>& loop = tile.loop;
+  const ForwardStep<T>& step = tile.step;
+  Several values[Cell::kSlots];
+  StepState<Several> state;
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    const int64_t row = place[i].row, unit = place[i].unit;
+#pragma GCC unroll 4
+    for (int slot = 0; slot < Cell::kSlots; ++slot) {
+      values[slot].v[i] = load(tile.at(v + i, slot));
+      if (place[i].exist < kLanes<T>) {
+        values[slot].v[i] = keep_first<T>(values[slot].v[i], place[i].exist);
+      }
+    }
+    if (Cell::kReadsH) {
+      state.h_before.v[i] = load(step.h_read + row * loop.state_stride + unit);
+    }
+    if (Cell::kCarriesC) {
+      state.c_before.v[i] = load(step.c_read + row * step.c_read_stride + unit);
+    }
+  }
+  Cell::forward(values, state);
+#pragma GCC unroll 8
+  for (int i = 0; i < kCount; ++i) {
+    Vec own[Cell::kSlots];
+#pragma GCC unroll 4
+    for (int slot = 0; slot < Cell::kSlots; ++slot) own[slot] = values[slot].v[i];
+    store_cell<T, Cell>(loop, step, place[i], own, state.h.v[i],
+                        Cell::kCarriesC ? state.c.v[i] : Vec{});
+  }
+}
+
+// The cell on all of a tile.
+template <class Format, class Cell>
+inline void forward_tile(const ForwardTile<Format, Cell>& tile, const TilePlace& at) {
+  using T = typename Format::Real;
+  CellPlace place[kMaxAccumulators];
+  int count = 0;
+  for (int m = 0; m < at.rows; ++m) {
+    for (int b = 0; b < at.blocks; ++b, ++count) {
+      const int64_t unit = at.unit + b * kLanes<T>;
+      place[count] = {at.row[m], unit, existing<T>(tile.loop.units - unit)};
+    }
+  }
+  // Gates that are kept live longer: fewer cells fit into registers then.
+  const int most = tile.loop.keep ? 1 : kTogether;
+  int together = 0;
+  for (int v = 0; v < count; v += together) {
+    together = next_together(count - v, most);
+    if (together == 3) forward_cells<3>(tile, place + v, v);
+    if (together == 2) forward_cells<2>(tile, place + v, v);
+    if (together == 1) forward_cells<1>(tile, place + v, v);
   }
 }
 
@@ -237,9 +291,7 @@ inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step
     for (int m = 0; m < place.rows; ++m) product.rows[m] = h_row<Format>(loop, step, place.row[m]);
     ForwardTile<Format, Cell> tile(loop, step, place);
     tile.multiply(product);
-    for (int m = 0; m < place.rows; ++m) {
-      for (int b = 0; b < place.blocks; ++b) forward_cell(tile, m, b);
-    }
+    forward_tile(tile, place);
   };
   for_each_tile<T, kGates>(share, share.group_begin, share.group_end, 0, count, work);
 }

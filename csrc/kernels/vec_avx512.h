@@ -11,6 +11,7 @@ namespace RNNCORE_ISA {
 
 constexpr int kVectorBytes = 64;
 constexpr int kMaxAccumulators = 24;  // of 32 registers
+constexpr int kTogether = 3;          // vectors that go through a cell side by side
 
 typedef float VecFloat __attribute__((vector_size(kVectorBytes)));
 typedef double VecDouble __attribute__((vector_size(kVectorBytes)));
@@ -21,6 +22,19 @@ inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return _mm512_fmadd_ps
 inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return _mm512_fmadd_pd(a, b, c); }
 inline VecFloat residual(VecFloat a, VecFloat q, VecFloat d) { return _mm512_fnmadd_ps(q, d, a); }
 inline VecDouble residual(VecDouble a, VecDouble q, VecDouble d) {
+  return _mm512_fnmadd_pd(q, d, a);
+}
+
+// b where either is not a number.
+inline VecFloat smaller(VecFloat a, VecFloat b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+inline VecDouble smaller(VecDouble a, VecDouble b) { return _mm512_maskz_min_pd(0xff, a, b); }
+inline VecFloat larger(VecFloat a, VecFloat b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+inline VecDouble larger(VecDouble a, VecDouble b) { return _mm512_maskz_max_pd(0xff, a, b); }
+
+inline VecFloat subtract_product(VecFloat a, VecFloat q, VecFloat d) {
+  return _mm512_fnmadd_ps(q, d, a);
+}
+inline VecDouble subtract_product(VecDouble a, VecDouble q, VecDouble d) {
   return _mm512_fnmadd_pd(q, d, a);
 }
 

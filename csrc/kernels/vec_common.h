@@ -2,6 +2,8 @@
 // compilers' vector types already have + - * / and the comparisons.
 #pragma once
 
+#define RNNCORE_INLINE inline __attribute__((always_inline))
+
 namespace rnncore {
 namespace RNNCORE_ISA {
 
@@ -49,9 +51,26 @@ inline typename VecOf<T>::Vec broadcast(T x) {
   return x - typename VecOf<T>::Vec{};
 }
 
+// How a vector is made of one number, and of bits; vec_group.h has it for several vectors.
 template <class Vec>
-inline Vec constant(double x) {
-  return broadcast(static_cast<typename VecOf<Vec>::Element>(x));
+struct Made {
+  static RNNCORE_INLINE Vec of(typename VecOf<Vec>::Element x) { return broadcast(x); }
+  static RNNCORE_INLINE Vec from(typename VecOf<Vec>::Int i) {
+    Vec v;
+    memcpy(&v, &i, sizeof v);
+    return v;
+  }
+};
+
+template <class Vec>
+RNNCORE_INLINE Vec constant(double x) {
+  return Made<Vec>::of(static_cast<typename VecOf<Vec>::Element>(x));
+}
+
+// a where the condition holds, else b.
+template <class Int, class Vec>
+RNNCORE_INLINE Vec select(Int condition, Vec a, Vec b) {
+  return condition ? a : b;
 }
 
 template <class Vec>
@@ -62,10 +81,8 @@ inline typename VecOf<Vec>::Int bits(Vec v) {
 }
 
 template <class Vec, class Int>
-inline Vec from_bits(Int i) {
-  Vec v;
-  memcpy(&v, &i, sizeof v);
-  return v;
+RNNCORE_INLINE Vec from_bits(Int i) {
+  return Made<Vec>::from(i);
 }
 
 // Lanes at and after `count` become +0, whatever they held: padding must stay zero, and NaN times

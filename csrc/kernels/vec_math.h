@@ -26,7 +26,8 @@ struct ExpConstants<float> {
   static constexpr int kExponentBias = 127;
   static constexpr float kLargest = 88.72284f;     // exp overflows above
   static constexpr float kSmallest = -87.336544f;  // and is subnormal, so zero, below
-  static constexpr float kTanhIsOne = 9.010914f;   // first float whose tanh rounds to 1
+  static constexpr float kScaleIsZero = -88.0f;    // 2^n is zero in exp_core; above, e^x flushes
+  static constexpr float kTanhIsOne = 9.5f;        // to well within rounding
   static constexpr int kTerms = 5;
   static constexpr float kQ[kTerms] = {0.00139262508f, 0.00836323288f, 0.0416665542f, 0.166665766f,
                                        0.5f};
@@ -41,7 +42,8 @@ struct ExpConstants<double> {
   static constexpr int kExponentBias = 1023;
   static constexpr double kLargest = 709.782712893384;
   static constexpr double kSmallest = -708.3964185322641;
-  static constexpr double kTanhIsOne = 19.061547465398498;
+  static constexpr double kScaleIsZero = -709.0;
+  static constexpr double kTanhIsOne = 20.0;
   static constexpr int kTerms = 11;
   static constexpr double kQ[kTerms] = {2.09147553258932022e-9,
                                         2.5105312729622101787e-8,
@@ -66,7 +68,7 @@ struct ExpParts {
 
 // |n| must stay below the exponent bias.
 template <class Vec>
-inline ExpParts<Vec> exp_core(Vec x) {
+RNNCORE_INLINE ExpParts<Vec> exp_core(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
   const Vec shifted = fma(x, constant<Vec>(C::kLog2e), constant<Vec>(C::kRound));
   const Vec n = shifted - constant<Vec>(C::kRound);
@@ -80,54 +82,47 @@ inline ExpParts<Vec> exp_core(Vec x) {
   return {from_bits<Vec>(power), head, fma(r * r, q, rest)};
 }
 
-// (a + a_lost) / (d + d_lost) from quotient = a / d rounded, and inverse = 1 / d roughly.
 template <class Vec>
-inline Vec corrected(Vec quotient, Vec a, Vec a_lost, Vec d, Vec d_lost, Vec inverse) {
-  const Vec remainder = residual(a, quotient, d) + fma(-quotient, d_lost, a_lost);
-  return fma(remainder, inverse, quotient);
-}
-
-template <class Vec>
-inline Vec absolute(Vec x) {
+RNNCORE_INLINE Vec absolute(Vec x) {
   return from_bits<Vec>(bits(x) & ~bits(constant<Vec>(-0.0)));
 }
 
 template <class Vec>
-inline Vec exp(Vec x) {
+RNNCORE_INLINE Vec exp(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
   using Int = typename VecOf<Vec>::Int;
-  Vec clamped = x > constant<Vec>(C::kLargest) ? constant<Vec>(C::kLargest) : x;
-  clamped = clamped < constant<Vec>(C::kSmallest) ? constant<Vec>(C::kSmallest) : clamped;
+  Vec clamped = select(x > constant<Vec>(C::kLargest), constant<Vec>(C::kLargest), x);
+  clamped = select(clamped < constant<Vec>(C::kSmallest), constant<Vec>(C::kSmallest), clamped);
   ExpParts<Vec> parts = exp_core(clamped);
   // Above zero the scale is taken one octave lower, since 2^128 is not finite; the 2 is exact.
   const Int positive = x > Vec{};
   const Int octave = (positive & 0) + (typename VecOf<Vec>::Scalar{1} << C::kMantissaBits);
   parts.scale = from_bits<Vec>(bits(parts.scale) - (positive & octave));
-  Vec result = parts.value() * (positive ? constant<Vec>(2.0) : constant<Vec>(1.0));
-  result = x > constant<Vec>(C::kLargest) ? constant<Vec>(__builtin_inf()) : result;
-  return x < constant<Vec>(C::kSmallest) ? Vec{} : result;
+  Vec result = parts.value() * select(positive, constant<Vec>(2.0), constant<Vec>(1.0));
+  result = select(x > constant<Vec>(C::kLargest), constant<Vec>(__builtin_inf()), result);
+  return select(x < constant<Vec>(C::kSmallest), Vec{}, result);
 }
 
 template <class Vec>
-inline Vec sigmoid(Vec x) {
+RNNCORE_INLINE Vec sigmoid(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
   const Vec one = constant<Vec>(1.0);
-  const Vec size = absolute(x);
-  const Vec bounded = size > constant<Vec>(-C::kSmallest) ? constant<Vec>(-C::kSmallest) : size;
-  const Vec e = exp_core(-bounded).value();
+  const Vec below = from_bits<Vec>(bits(x) | bits(constant<Vec>(-0.0)));  // -|x|
+  const Vec e = exp_core(larger(constant<Vec>(C::kScaleIsZero), below)).value();
   const Vec d = one + e;
-  const Vec plain = (x < Vec{} ? e : one) / d;
+  const typename VecOf<Vec>::Int negative = x < Vec{};
+  const Vec plain = select(negative, e, one) / d;
   const Vec lost = e - (d - one);
-  const Vec result = x < Vec{} ? corrected(plain, e, Vec{}, d, lost, one - plain) : plain;
-  return x < constant<Vec>(C::kSmallest) ? Vec{} : result;
+  const Vec remainder = subtract_product(residual(e, plain, d), plain, lost);
+  return select(negative, fma(remainder, one - plain, plain), plain);
 }
 
 template <class Vec>
-inline Vec tanh(Vec x) {
+RNNCORE_INLINE Vec tanh(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
   const Vec one = constant<Vec>(1.0), two = constant<Vec>(2.0);
   const Vec size = absolute(x);
-  const Vec bounded = size > constant<Vec>(C::kTanhIsOne) ? constant<Vec>(C::kTanhIsOne) : size;
+  const Vec bounded = smaller(constant<Vec>(C::kTanhIsOne), size);
   const ExpParts<Vec> parts = exp_core(bounded + bounded);
   const Vec coarse = fma(parts.scale, parts.head, parts.scale - one);  // exact where m < 2
   const Vec m = fma(parts.scale, parts.tail, coarse);
@@ -135,10 +130,11 @@ inline Vec tanh(Vec x) {
   const Vec d = m + two;
   const Vec d_lost = m - (d - two) + m_lost;
   const typename VecOf<Vec>::Int small = m < two;
-  const Vec quotient = (small ? m : two) / d;
-  const Vec inverse = (one - quotient) * constant<Vec>(0.5);
-  Vec result = small ? corrected(quotient, m, m_lost, d, d_lost, inverse) : one - quotient;
-  result = size >= constant<Vec>(C::kTanhIsOne) ? one : result;
+  const Vec quotient = select(small, m, two) / d;
+  const Vec rest = one - quotient;
+  const Vec remainder = subtract_product(residual(m, quotient, d) + m_lost, quotient, d_lost);
+  const Vec inverse = rest * constant<Vec>(0.5);  // 1 / d where m < 2
+  const Vec result = select(small, fma(remainder, inverse, quotient), rest);
   return from_bits<Vec>(bits(result) | (bits(x) & bits(constant<Vec>(-0.0))));
 }
 

@@ -15,6 +15,7 @@ namespace RNNCORE_ISA {
 
 constexpr int kVectorBytes = 16;
 constexpr int kMaxAccumulators = 8;  // 16 registers, two operands of a product in flight
+constexpr int kTogether = 1;         // vectors that go through a cell side by side
 
 typedef float VecFloat __attribute__((vector_size(kVectorBytes)));
 typedef double VecDouble __attribute__((vector_size(kVectorBytes)));
@@ -23,6 +24,15 @@ typedef int64_t IntDouble __attribute__((vector_size(kVectorBytes)));
 
 inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return a * b + c; }
 inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return a * b + c; }
+
+// b where either is not a number.
+inline VecFloat smaller(VecFloat a, VecFloat b) { return a < b ? a : b; }
+inline VecDouble smaller(VecDouble a, VecDouble b) { return a < b ? a : b; }
+inline VecFloat larger(VecFloat a, VecFloat b) { return a > b ? a : b; }
+inline VecDouble larger(VecDouble a, VecDouble b) { return a > b ? a : b; }
+
+inline VecFloat subtract_product(VecFloat a, VecFloat q, VecFloat d) { return a - q * d; }
+inline VecDouble subtract_product(VecDouble a, VecDouble q, VecDouble d) { return a - q * d; }
 
 // a - q d where a is close to q d: the product in two halves that add up exactly (Dekker 1971).
 template <class Vec>
