@@ -25,7 +25,25 @@ struct Product {
   ptrdiff_t block_stride = 0;  // between the panels of neighbouring blocks, in words
   int64_t segments = 1, segment_length = 0;
   ptrdiff_t segment_stride = 0;
+  // Lines of the panel to come, that this tile asks for while it multiplies. Null: none.
+  const typename Format::Word* ahead = nullptr;
 };
+
+// Where a panel serves few tiles, the first of them would wait for L3 as long as it multiplies. So
+// the two first tiles of a panel ask for the next one, two lines for every line that they read.
+constexpr int kAskers = 2, kLinesAhead = 2;
+// Products of one gate are those of backward: they have many tiles a panel. Few rows leave no time
+// between loads.
+constexpr bool asks_ahead(int gates, int rows) { return gates > 1 && rows >= 3; }
+
+template <class Format>
+constexpr ptrdiff_t kAheadLine = 64 / static_cast<ptrdiff_t>(sizeof(typename Format::Word));
+
+// Where in the panel to come a tile begins to ask, when its own has so many lines.
+template <class Format>
+constexpr ptrdiff_t ahead_of(int64_t tile, int64_t lines) {
+  return tile * lines * kLinesAhead * kAheadLine<Format>;
+}
 
 // What one value of k, or of as many as a word holds, adds to the sums. Whatever there is less of,
 // values of rows or vectors of weights, waits in registers.
@@ -76,10 +94,16 @@ inline __attribute__((always_inline)) void add_product(
   const typename Format::Row* rows[kRows];
   for (int m = 0; m < kRows; ++m) rows[m] = product.rows[m];
   ptrdiff_t in_panel = Format::kHeader * kLine;
+  const typename Format::Word* ahead = product.ahead ? product.ahead : panel[0];
   const ptrdiff_t k_stride = product.k_stride;
   for (int64_t segment = 0; segment < product.segments; ++segment) {
     ptrdiff_t at = segment * product.segment_stride;
     for (int64_t word = 0; word < product.segment_length / Format::kParts; ++word) {
+      if constexpr (asks_ahead(kGates, kRows)) {
+        __builtin_prefetch(ahead, 0, 2);
+        __builtin_prefetch(ahead + kAheadLine<Format>, 0, 2);
+        ahead += kLinesAhead * kAheadLine<Format>;
+      }
       add_step<Format, 0, kGates, kRows, kBlocks>(rows, at, panel, in_panel, sum);
       if constexpr (Format::kParts == 2) {
         add_step<Format, 1, kGates, kRows, kBlocks>(rows, at + k_stride, panel, in_panel, sum);

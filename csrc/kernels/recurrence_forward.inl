@@ -288,6 +288,10 @@ inline void forward_units(const ForwardLoop<T>& loop, const ForwardStep<T>& step
   const Share& share = loop.share;
   const auto work = [&](const TilePlace& place) {
     auto product = panels_of<Format>(loop.panels, kGates, loop.outputs, place.unit);
+    if (place.tile < kAskers) {
+      const auto next = panels_of<Format>(loop.panels, kGates, loop.outputs, place.next_unit);
+      product.ahead = next.panel + ahead_of<Format>(place.tile, product.segment_length);
+    }
     for (int m = 0; m < place.rows; ++m) product.rows[m] = h_row<Format>(loop, step, place.row[m]);
     ForwardTile<Format, Cell> tile(loop, step, place);
     tile.multiply(product);

@@ -14,6 +14,8 @@ struct TilePlace {
   int rows;
   int64_t unit;
   int blocks;
+  int64_t next_unit;  // of the blocks to come; after the last the first, for the next step
+  int64_t tile;       // which of the tiles that share the blocks
 };
 
 // Calls work(place) for the groups of units [group_begin, group_end) and, of the member's rows,
@@ -29,7 +31,10 @@ inline void for_each_tile(const Share& share, int64_t group_begin, int64_t group
        place.unit += place.blocks * kLane) {
     const int64_t left = (unit_end - place.unit) / kLane;
     place.blocks = next_tile_blocks<kGates>(left, next_tile_rows<kGates>(end - begin));
-    for (int64_t i = begin; i < end; i += place.rows) {
+    place.next_unit = place.unit + place.blocks * kLane;
+    if (place.next_unit >= unit_end) place.next_unit = group_begin * kGroup;
+    place.tile = 0;
+    for (int64_t i = begin; i < end; i += place.rows, ++place.tile) {
       place.rows = next_tile_rows<kGates>(end - i);
       for (int m = 0; m < place.rows; ++m) {
         place.row[m] = share.row_begin + (i + m) * share.row_stride;
