@@ -11,6 +11,7 @@ import numpy as np
 from rnncore import backends, checks
 from rnncore.backends.interface import CoreStream
 from rnncore.checks import Array
+from rnncore.initializers import undrawn
 from rnncore.layers import from_config
 from rnncore.layers.base import Layer
 
@@ -194,8 +195,10 @@ def freeze(layer: Layer, dtype: str | None) -> Frozen:
         )
     weights = name if name in ("bfloat16", "int8") else "full"
     arrays = name if weights == "full" else "float32"
-    copy = from_config(layer._frozen_config(arrays))
-    copy.load_state_dict({key: value.astype(arrays) for key, value in layer.params.items()})
+    with undrawn():
+        copy = from_config(layer._frozen_config(arrays))
+    values = {key: value.astype(arrays, copy=False) for key, value in layer.params.items()}
+    copy.load_state_dict(values)
     return Frozen(copy, weights)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from rnncore import _rnncore
 from rnncore._version import __version__
 from rnncore.errors import FormatError
+from rnncore.initializers import undrawn
 
 if TYPE_CHECKING:
     from rnncore.layers.parameters import Parametrised
@@ -158,7 +159,8 @@ def load(path: Path) -> Any:
     description = _parse(name, metadata[_LAYER_KEY])
     try:
         _check_size(description["config"], sum(array.size for array in tensors.values()))
-        layer = from_config(description["config"])
+        with undrawn():
+            layer = from_config(description["config"])
         layer.load_state_dict(tensors)
         if description["rng_state"] is not None:
             layer.rng_state = description["rng_state"]

@@ -10,6 +10,7 @@ import numpy as np
 
 from rnncore import checks
 from rnncore.checks import Array
+from rnncore.initializers import undrawn
 from rnncore.layers.options import device as checked_device
 
 
@@ -121,7 +122,8 @@ def rebuild(
     memory: Any,
 ) -> Parametrised:
     """Build a layer from what pickling kept of it, through its constructor and its checks."""
-    layer = kind._from_config(config)
+    with undrawn():
+        layer = kind._from_config(config)
     layer.load_state_dict(params)
     if grads is not None:
         own = layer._own_grads()
