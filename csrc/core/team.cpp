@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <exception>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 #include "core/float_environment.h"
@@ -123,7 +124,6 @@ class Team {
         std::thread worker(&Team::work, this, workers_ + 1, generation_.load());
         handles_[workers_] = worker.native_handle();
         worker.detach();
-        CPU_ZERO(&allowed_);
       } catch (const std::exception&) {
         break;  // the machine allows no more threads, or has no memory: run on those there are
       }
@@ -163,15 +163,26 @@ class Team {
 
  private:
   // A worker that is woken on the CPU of the caller, who does not sleep, would share it with him
-  // for some milliseconds, at ten times the time a step: the scheduler may not put it there.
+  // for some milliseconds, at ten times the time a step: the scheduler may not put it there. Once
+  // it runs it may go anywhere again.
   void keep_off_this_cpu() {
     const int here = sched_getcpu();
-    cpu_set_t set;
-    if (here < 0 || sched_getaffinity(0, sizeof set, &set)) return;
-    if (CPU_COUNT(&set) > 1) CPU_CLR(here, &set);
-    if (CPU_EQUAL(&set, &allowed_)) return;
-    allowed_ = set;
-    for (int i = 0; i < workers_; ++i) pthread_setaffinity_np(handles_[i], sizeof set, &set);
+    const std::lock_guard<std::mutex> lock(affinity_mutex_);
+    if (here < 0 || sched_getaffinity(0, sizeof allowed_, &allowed_)) return;
+    if (CPU_COUNT(&allowed_) < 2) return;
+    cpu_set_t elsewhere = allowed_;
+    CPU_CLR(here, &elsewhere);
+    for (int i = 0; i < workers_; ++i) {
+      pthread_setaffinity_np(handles_[i], sizeof elsewhere, &elsewhere);
+      confined_[i].store(true, std::memory_order_relaxed);
+    }
+  }
+
+  void free_to_move(int member) {
+    if (!confined_[member - 1].load(std::memory_order_relaxed)) return;
+    const std::lock_guard<std::mutex> lock(affinity_mutex_);
+    confined_[member - 1].store(false, std::memory_order_relaxed);
+    pthread_setaffinity_np(pthread_self(), sizeof allowed_, &allowed_);
   }
 
   void take_part(int member) {
@@ -197,6 +208,7 @@ class Team {
       }
       seen = generation_.load(std::memory_order_acquire);
       const int members = seen & ((1 << kMemberBits) - 1);
+      free_to_move(member);
       if (member >= members) continue;
       idle_spins_.store(run_->spins, std::memory_order_relaxed);
       take_part(member);
@@ -211,7 +223,9 @@ class Team {
 
   int workers_ = 0;
   pthread_t handles_[kMaxThreads] = {};
-  cpu_set_t allowed_ = {};  // to the workers, as last told
+  std::mutex affinity_mutex_;  // of what follows
+  cpu_set_t allowed_ = {};     // to the caller
+  std::atomic<bool> confined_[kMaxThreads] = {};
   Run* run_ = nullptr;
   void (*job_)(void*, Run&, int) = nullptr;
   void* context_ = nullptr;
