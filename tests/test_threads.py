@@ -267,3 +267,19 @@ def test_exit_with_a_daemon_thread_inside_a_call_is_clean() -> None:
     """)
         == "leaving"
     )
+
+
+def test_woken_workers_get_the_callers_affinity_back() -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one CPU")
+    code = """
+engine, x = rc.LSTM(64, 256, seed=0).freeze(), np.zeros((50, 1, 64), np.float32)
+with rc.threads(2):
+    for _ in range(3):
+        engine(x)
+        time.sleep(0.01)  # workers fall asleep, and are woken away from the caller's CPU
+    engine(x)
+masks = [os.sched_getaffinity(int(task)) for task in os.listdir("/proc/self/task")]
+print(_rnncore._debug.team_threads(), all(mask == os.sched_getaffinity(0) for mask in masks))
+"""
+    assert output_of(code, env={"OPENBLAS_NUM_THREADS": "1"}).split() == ["1", "True"]
