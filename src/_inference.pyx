@@ -7,32 +7,11 @@ that may run long enough for a signal to matter, is left to the caller's general
 says what is wrong.
 """
 
-cimport cython
-from cpython.object cimport Py_TYPE
-from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t
+include "common.pxi"
 
-from rnncore.cyapi cimport (
-    RNNCORE_PACKED_CAPSULE,
-    import_rnncore,
-    rnncore_c_api,
-    rnncore_sequences,
-    rnncore_sizes,
-)
+from rnncore.cyapi cimport rnncore_sequences
 
-import numpy as np
-
-from rnncore.threads import get_num_threads  # brings the engine in, which holds the capsule
-
-include "numpy_array.pxi"
-
-
-cdef const rnncore_c_api* table = import_rnncore()
-cdef object ndarray = np.ndarray
-cdef object empty = np.empty
-# Bytes of weights times steps and rows: some 10 us, and a few ms.
-cdef int64_t WORTH_RELEASING = 1 << 20
-cdef int64_t LONG = 1 << 28
+cdef int64_t LONG = 1 << 28  # as WORTH_RELEASING: a few ms
 
 
 @cython.final
@@ -49,6 +28,7 @@ cdef class ShortCalls:
 
     cdef rnncore_sizes sizes
     cdef const void* weights
+    cdef int64_t places_at_most  # steps times rows of what is short
     cdef object packed
     cdef object dtype
     cdef PyObject* descr
@@ -59,6 +39,7 @@ cdef class ShortCalls:
         capsule = packed._capsule
         self.weights = PyCapsule_GetPointer(capsule, RNNCORE_PACKED_CAPSULE)
         table.packed_sizes(self.weights, &self.sizes)
+        self.places_at_most = LONG // self.sizes.nbytes
         self.dtype = np.dtype("float32" if self.sizes.item_size == 4 else "float64")
         self.descr = <PyObject*>self.dtype
         self.batch_first = batch_first
@@ -79,7 +60,8 @@ cdef class ShortCalls:
         call.lengths = NULL
         call.steps = array.dimensions[time_axis]
         call.batch = array.dimensions[1 - time_axis]
-        if call.steps * call.batch * self.sizes.nbytes > LONG or call.steps * call.batch == 0:
+        # Strides of zero make arrays of any size: the product may be more than an integer holds.
+        if call.steps == 0 or call.batch == 0 or call.batch > self.places_at_most // call.steps:
             return None
         call.x = array.data
         call.x_time_stride = array.strides[time_axis] // item

@@ -5,26 +5,11 @@ An array's address, shape and strides are read from NumPy's own struct, so that 
 arithmetic and one call: no buffer request, no memoryview, no allocation when ``out`` is given.
 """
 
-cimport cython
-from cpython.object cimport Py_TYPE
-from cpython.pycapsule cimport PyCapsule_GetPointer
-from libc.stdint cimport int64_t
+include "common.pxi"
 
-from rnncore.cyapi cimport (
-    RNNCORE_PACKED_CAPSULE,
-    import_rnncore,
-    rnncore_c_api,
-    rnncore_sizes,
-    rnncore_stream,
-)
-
-import numpy as np
+from rnncore.cyapi cimport rnncore_stream
 
 from rnncore.checks import overlap
-from rnncore.threads import get_num_threads  # brings the engine in, which holds the capsule
-
-
-include "numpy_array.pxi"
 
 
 cdef extern from *:
@@ -36,12 +21,6 @@ cdef extern from *:
     """
     bint rnncore_take(int* flag) nogil
     void rnncore_give(int* flag) nogil
-
-
-cdef const rnncore_c_api* table = import_rnncore()
-cdef object ndarray = np.ndarray
-cdef object empty = np.empty
-cdef int64_t WORTH_RELEASING = 1 << 20  # bytes of weights times rows: others may run meanwhile
 
 
 cdef struct Rows:

@@ -21,7 +21,7 @@ CPP = sorted(
     path
     for folder in ("csrc", "src")
     for path in (ROOT / folder).rglob("*")
-    if path.suffix in {".h", ".inl", ".cpp", ".cu", ".cuh", ".pyx"}
+    if path.suffix in {".h", ".inl", ".cpp", ".cu", ".cuh", ".pyx", ".pxi"}
 )
 TEXT = [*PYTHON, *CPP, *sorted(ROOT.glob("tests/**/*.py")), ROOT / "setup.py"]
 TEXT += [*sorted(ROOT.glob("benchmarks/**/*.py")), *sorted(ROOT.glob("examples/**/*.py"))]
@@ -40,7 +40,7 @@ def name_of(path: Path) -> str:
 
 # From the ground up. A module may import what stands on a lower floor, or its own neighbours.
 FLOORS = [
-    {"_version", "errors", "cells"},
+    {"_version", "errors", "cells", "pictures"},
     {"checks", "_rnncore"},
     {"threads", "masks", "initializers", "layout", "_stream", "_inference"},
     {"reference"},

@@ -117,6 +117,16 @@ def test_long_work_goes_the_way_that_hears_signals() -> None:
     assert short.run(normal(400, 1, 512), None, None) is None
 
 
+@pytest.mark.parametrize("batch_first", [False, True])
+@pytest.mark.parametrize("shape", [(2**30, 2**28), (2**58, 1), (1, 2**58)])
+def test_work_beyond_what_an_integer_counts_is_long_too(
+    shape: tuple[int, int], batch_first: bool
+) -> None:
+    short = short_of(rc.GRU(D, H, seed=1, batch_first=batch_first))
+    # Packed weights fill lines of 64 bytes: in 64 bits, 2^58 times any number of these is 0.
+    assert short.run(np.broadcast_to(normal(D), (*shape, D)), None, None) is None
+
+
 def test_joined_layers_have_the_general_way_alone() -> None:
     engine = rc.Stack([rc.GRU(D, H, seed=1)]).freeze()
     assert engine._short_calls is None

@@ -25,8 +25,9 @@ struct Carver {
 };
 
 int64_t panel_bytes(const PackedStack::Content& c, int64_t units, int64_t gates, int64_t length) {
-  if (c.spec.dtype == Dtype::float64) return padded(units) * gates * length * 8;
-  return weight_kernels<float>(*c.table, c.spec.weights).panel_bytes(units, gates, length);
+  const auto bytes = [&](const auto& kernels) { return kernels.panel_bytes(units, gates, length); };
+  return c.spec.dtype == Dtype::float32 ? bytes(weight_kernels<float>(*c.table, c.spec.weights))
+                                        : bytes(weight_kernels<double>(*c.table, c.spec.weights));
 }
 
 void carve_forward(PackedStack::Content& c, Carver& carver) {

@@ -191,9 +191,15 @@ struct CellShape {
   bool reads_h;
 };
 
+// A row of 8-bit values has a record: its scale, and from kRecordHead on its values, each of
+// `activation` bytes.
+constexpr int64_t kRecordHead = 64;
+constexpr int64_t record_bytes(int64_t length, int activation) {
+  return kRecordHead + (padded(length) * activation + 63) / 64 * 64;
+}
+
 // How weights are held. A block's panel has `header` lines and one for every `pack` values of k,
-// each of gates * lanes words of `word` bytes; a row of 8-bit values has a record of
-// record_bytes().
+// each of gates * lanes words of `word` bytes.
 enum Weighting { kFull, kBfloat16, kInt8, kWeightings };
 
 template <class T>
@@ -207,7 +213,7 @@ struct WeightKernels {
     return padded(units) * gates * (header + (length + pack - 1) / pack) * word;
   }
   int64_t record_bytes(int64_t length) const {
-    return activation ? 64 + (padded(length) * activation + 63) / 64 * 64 : 0;
+    return activation ? rnncore::record_bytes(length, activation) : 0;
   }
 };
 

@@ -33,7 +33,7 @@ struct RowWriter<Bfloat16Weights> {
 
 template <>
 struct RowWriter<Int8Weights> {
-  float scale = 0, inverse = 0;
+  Scaling scaling = {};
   int32_t sum = 0;
 
   void begin(const float* w, int64_t length) {
@@ -43,15 +43,13 @@ struct RowWriter<Int8Weights> {
       largest = size > largest ? size : largest;
       bad += w[k] * 0.0f;
     }
-    const bool finite = bad == 0, some = finite && largest > kCountsAsZero;
-    scale = !finite ? bad : some ? largest / 127.0f : 0.0f;
-    inverse = some ? 127.0f / largest : 0.0f;
+    scaling = scaling_of(largest, bad);
   }
   void write(const float* w, int64_t count, char* words) {
     for (int64_t k = 0; k < (count + 3) / 4 * 4; ++k) {
       int32_t q = 0;
-      if (k < count && inverse > 0) {
-        const float moved = w[k] * inverse + kToWhole;
+      if (k < count && scaling.inverse > 0) {
+        const float moved = w[k] * scaling.inverse + kToWhole;
         memcpy(&q, &moved, sizeof q);
         q -= kToWholeBits;
       }
@@ -86,7 +84,7 @@ inline void pack_reduced_gate(const float* w, ptrdiff_t w_stride, int units, int
     float scales[kLane];
     int32_t starts[kLane];
     for (int lane = 0; lane < kLane; ++lane) {
-      scales[lane] = rows[lane].scale;
+      scales[lane] = rows[lane].scaling.scale;
       starts[lane] = -kActivationZero * rows[lane].sum;
     }
     memcpy(panel, scales, sizeof scales);

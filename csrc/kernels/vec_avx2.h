@@ -20,10 +20,6 @@ typedef int64_t IntDouble __attribute__((vector_size(kVectorBytes)));
 
 inline VecFloat fma(VecFloat a, VecFloat b, VecFloat c) { return _mm256_fmadd_ps(a, b, c); }
 inline VecDouble fma(VecDouble a, VecDouble b, VecDouble c) { return _mm256_fmadd_pd(a, b, c); }
-inline VecFloat residual(VecFloat a, VecFloat q, VecFloat d) { return _mm256_fnmadd_ps(q, d, a); }
-inline VecDouble residual(VecDouble a, VecDouble q, VecDouble d) {
-  return _mm256_fnmadd_pd(q, d, a);
-}
 
 // b where either is not a number.
 inline VecFloat smaller(VecFloat a, VecFloat b) { return _mm256_min_ps(a, b); }
@@ -36,6 +32,12 @@ inline VecFloat subtract_product(VecFloat a, VecFloat q, VecFloat d) {
 }
 inline VecDouble subtract_product(VecDouble a, VecDouble q, VecDouble d) {
   return _mm256_fnmadd_pd(q, d, a);
+}
+
+// a - q d where a is close to q d: the fused product is not rounded, so there is nothing to add.
+inline VecFloat residual(VecFloat a, VecFloat q, VecFloat d) { return subtract_product(a, q, d); }
+inline VecDouble residual(VecDouble a, VecDouble q, VecDouble d) {
+  return subtract_product(a, q, d);
 }
 
 inline __m256i first_floats(int count) {

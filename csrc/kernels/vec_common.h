@@ -152,7 +152,6 @@ inline IntFloat load_words(const int32_t* p) {
 // bits and a word's bytes the order 0 2 1 3, so that its 16-bit halves hold bytes 0 and 2 above
 // which lie 1 and 3: what has no instruction for bytes widens first, since the one that adds
 // neighbouring products of bytes saturates. AVX-512 with VNNI has such instructions (vec_avx512.h).
-constexpr int64_t kRecordHead = 64;  // bytes before a quantized row: its scale
 #ifndef RNNCORE_HAS_BYTE_PRODUCTS
 using Activation = int16_t;
 constexpr int32_t kActivationZero = 0;

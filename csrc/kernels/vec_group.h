@@ -21,123 +21,78 @@ struct VecOf<Group<Vec, kCount>> {
   using Scalar = typename VecOf<Vec>::Scalar;
 };
 
-#define RNNCORE_GROUP_LOOP _Pragma("GCC unroll 8") for (int i = 0; i < kCount; ++i)
-
-#define RNNCORE_GROUP_BINARY(op)                                               \
-  template <class Vec, int kCount>                                             \
-  RNNCORE_INLINE Group<Vec, kCount> operator op(const Group<Vec, kCount>& a,   \
-                                                const Group<Vec, kCount>& b) { \
-    Group<Vec, kCount> result;                                                 \
-    RNNCORE_GROUP_LOOP result.v[i] = a.v[i] op b.v[i];                         \
-    return result;                                                             \
-  }
-RNNCORE_GROUP_BINARY(+)
-RNNCORE_GROUP_BINARY(-)
-RNNCORE_GROUP_BINARY(*)
-RNNCORE_GROUP_BINARY(/)
-RNNCORE_GROUP_BINARY(&)
-RNNCORE_GROUP_BINARY(|)
-#undef RNNCORE_GROUP_BINARY
-
-#define RNNCORE_GROUP_COMPARISON(op)                                  \
-  template <class Vec, int kCount>                                    \
-  RNNCORE_INLINE typename VecOf<Group<Vec, kCount>>::Int operator op( \
-      const Group<Vec, kCount>& a, const Group<Vec, kCount>& b) {     \
-    typename VecOf<Group<Vec, kCount>>::Int result;                   \
-    RNNCORE_GROUP_LOOP result.v[i] = a.v[i] op b.v[i];                \
-    return result;                                                    \
-  }
-RNNCORE_GROUP_COMPARISON(<)
-RNNCORE_GROUP_COMPARISON(>)
-RNNCORE_GROUP_COMPARISON(<=)
-RNNCORE_GROUP_COMPARISON(>=)
-#undef RNNCORE_GROUP_COMPARISON
-
+// What shares the lanes of such a group: the results of its comparisons, and its bits.
 template <class Vec, int kCount>
-RNNCORE_INLINE Group<Vec, kCount> operator-(const Group<Vec, kCount>& a) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = -a.v[i];
-  return result;
-}
-template <class Vec, int kCount>
-RNNCORE_INLINE Group<Vec, kCount> operator~(const Group<Vec, kCount>& a) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = ~a.v[i];
-  return result;
-}
+using IntGroup = typename VecOf<Group<Vec, kCount>>::Int;
+
+// Returns a group whose member i is `member`; and functions of one, two and three groups that do.
+#define RNNCORE_GROUP_RETURN(Result, member)                                     \
+  Result<Vec, kCount> result;                                                    \
+  _Pragma("GCC unroll 8") for (int i = 0; i < kCount; ++i) result.v[i] = member; \
+  return result
+#define RNNCORE_GROUP_UNARY(Result, name, member)                        \
+  template <class Vec, int kCount>                                       \
+  RNNCORE_INLINE Result<Vec, kCount> name(const Group<Vec, kCount>& a) { \
+    RNNCORE_GROUP_RETURN(Result, member);                                \
+  }
+#define RNNCORE_GROUP_BINARY(Result, name, member)                       \
+  template <class Vec, int kCount>                                       \
+  RNNCORE_INLINE Result<Vec, kCount> name(const Group<Vec, kCount>& a,   \
+                                          const Group<Vec, kCount>& b) { \
+    RNNCORE_GROUP_RETURN(Result, member);                                \
+  }
+#define RNNCORE_GROUP_TERNARY(Result, name, member)                                            \
+  template <class Vec, int kCount>                                                             \
+  RNNCORE_INLINE Result<Vec, kCount> name(                                                     \
+      const Group<Vec, kCount>& a, const Group<Vec, kCount>& b, const Group<Vec, kCount>& c) { \
+    RNNCORE_GROUP_RETURN(Result, member);                                                      \
+  }
+
+RNNCORE_GROUP_UNARY(Group, operator-, -a.v[i])
+RNNCORE_GROUP_UNARY(Group, operator~, ~a.v[i])
+RNNCORE_GROUP_UNARY(IntGroup, bits, bits(a.v[i]))
+
+RNNCORE_GROUP_BINARY(Group, operator+, a.v[i] + b.v[i])
+RNNCORE_GROUP_BINARY(Group, operator-, a.v[i] - b.v[i])
+RNNCORE_GROUP_BINARY(Group, operator*, a.v[i] * b.v[i])
+RNNCORE_GROUP_BINARY(Group, operator/, a.v[i] / b.v[i])
+RNNCORE_GROUP_BINARY(Group, operator&, a.v[i] & b.v[i])
+RNNCORE_GROUP_BINARY(Group, operator|, a.v[i] | b.v[i])
+RNNCORE_GROUP_BINARY(IntGroup, operator<, a.v[i] < b.v[i])
+RNNCORE_GROUP_BINARY(IntGroup, operator>, a.v[i] > b.v[i])
+RNNCORE_GROUP_BINARY(IntGroup, operator<=, a.v[i] <= b.v[i])
+RNNCORE_GROUP_BINARY(IntGroup, operator>=, a.v[i] >= b.v[i])
+RNNCORE_GROUP_BINARY(Group, smaller, smaller(a.v[i], b.v[i]))
+RNNCORE_GROUP_BINARY(Group, larger, larger(a.v[i], b.v[i]))
+
+RNNCORE_GROUP_TERNARY(Group, fma, fma(a.v[i], b.v[i], c.v[i]))
+RNNCORE_GROUP_TERNARY(Group, residual, residual(a.v[i], b.v[i], c.v[i]))
+RNNCORE_GROUP_TERNARY(Group, subtract_product, subtract_product(a.v[i], b.v[i], c.v[i]))
+
 template <class Vec, int kCount>
 RNNCORE_INLINE Group<Vec, kCount> operator<<(const Group<Vec, kCount>& a, int count) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = a.v[i] << count;
-  return result;
-}
-
-template <class Vec, int kCount>
-RNNCORE_INLINE Group<Vec, kCount> fma(const Group<Vec, kCount>& a, const Group<Vec, kCount>& b,
-                                      const Group<Vec, kCount>& c) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = fma(a.v[i], b.v[i], c.v[i]);
-  return result;
-}
-template <class Vec, int kCount>
-RNNCORE_INLINE Group<Vec, kCount> residual(const Group<Vec, kCount>& a, const Group<Vec, kCount>& q,
-                                           const Group<Vec, kCount>& d) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = residual(a.v[i], q.v[i], d.v[i]);
-  return result;
-}
-template <class Vec, int kCount>
-RNNCORE_INLINE Group<Vec, kCount> subtract_product(const Group<Vec, kCount>& a,
-                                                   const Group<Vec, kCount>& q,
-                                                   const Group<Vec, kCount>& d) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = subtract_product(a.v[i], q.v[i], d.v[i]);
-  return result;
-}
-template <class Vec, int kCount>
-RNNCORE_INLINE Group<Vec, kCount> smaller(const Group<Vec, kCount>& a,
-                                          const Group<Vec, kCount>& b) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = smaller(a.v[i], b.v[i]);
-  return result;
-}
-template <class Vec, int kCount>
-RNNCORE_INLINE Group<Vec, kCount> larger(const Group<Vec, kCount>& a, const Group<Vec, kCount>& b) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = larger(a.v[i], b.v[i]);
-  return result;
+  RNNCORE_GROUP_RETURN(Group, a.v[i] << count);
 }
 template <class Int, class Vec, int kCount>
 RNNCORE_INLINE Group<Vec, kCount> select(const Group<Int, kCount>& condition,
                                          const Group<Vec, kCount>& a, const Group<Vec, kCount>& b) {
-  Group<Vec, kCount> result;
-  RNNCORE_GROUP_LOOP result.v[i] = condition.v[i] ? a.v[i] : b.v[i];
-  return result;
-}
-template <class Vec, int kCount>
-RNNCORE_INLINE typename VecOf<Group<Vec, kCount>>::Int bits(const Group<Vec, kCount>& a) {
-  typename VecOf<Group<Vec, kCount>>::Int result;
-  RNNCORE_GROUP_LOOP result.v[i] = bits(a.v[i]);
-  return result;
+  RNNCORE_GROUP_RETURN(Group, condition.v[i] ? a.v[i] : b.v[i]);
 }
 
 template <class Vec, int kCount>
 struct Made<Group<Vec, kCount>> {
-  using Element = typename VecOf<Vec>::Element;
-  using Int = typename VecOf<Group<Vec, kCount>>::Int;
-  static RNNCORE_INLINE Group<Vec, kCount> of(Element x) {
-    Group<Vec, kCount> result;
-    RNNCORE_GROUP_LOOP result.v[i] = broadcast(x);
-    return result;
+  static RNNCORE_INLINE Group<Vec, kCount> of(typename VecOf<Vec>::Element x) {
+    RNNCORE_GROUP_RETURN(Group, broadcast(x));
   }
-  static RNNCORE_INLINE Group<Vec, kCount> from(const Int& a) {
-    Group<Vec, kCount> result;
-    RNNCORE_GROUP_LOOP result.v[i] = from_bits<Vec>(a.v[i]);
-    return result;
+  static RNNCORE_INLINE Group<Vec, kCount> from(const IntGroup<Vec, kCount>& a) {
+    RNNCORE_GROUP_RETURN(Group, from_bits<Vec>(a.v[i]));
   }
 };
 
-#undef RNNCORE_GROUP_LOOP
+#undef RNNCORE_GROUP_TERNARY
+#undef RNNCORE_GROUP_BINARY
+#undef RNNCORE_GROUP_UNARY
+#undef RNNCORE_GROUP_RETURN
 
 // How many of what is left go side by side, `most` at a time: groups of nearly equal size.
 inline int next_together(int left, int most) {

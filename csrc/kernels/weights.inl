@@ -1,9 +1,8 @@
 // How panels hold weights: as they are, or reduced for inference.
 //
 //   full      a value of T a word
-//   bfloat16  two neighbouring k a word, the even one below; arithmetic is float32's, so that
-//   results
-//             are those of a float32 layer whose weights were rounded
+//   bfloat16  two neighbouring k a word, the even one below; arithmetic is float32's: results are
+//             those of a float32 layer whose weights were rounded
 //   int8      four neighbouring k a word. A row of weights (one gate of one unit) is
 //             w = scale * q, q in [-127, 127], scale = max |w| / 127; a row of x or h likewise,
 //             when the step needs it. Sums of q's products are whole numbers, exact on every
@@ -39,24 +38,14 @@ struct FullWeights {
   }
 };
 
-struct Bfloat16Weights {
-  using Real = float;
-  using Row = float;
+struct Bfloat16Weights : FullWeights<float> {
   using Word = int32_t;
-  using Sum = VecFloat;
-  using Value = VecFloat;
-  using Weights = VecFloat;
-  static constexpr int kPack = 2, kParts = 2, kHeader = 0;
-  static constexpr bool kScaled = false;
+  static constexpr int kPack = 2, kParts = 2;
 
   template <int kPart>
   static Weights weights(const Word* p) {
     const IntFloat both = load_words(p);
     return from_bits<VecFloat>(kPart ? upper_halves(both) : both << 16);
-  }
-  static Value value(const Row* p) { return broadcast(*p); }
-  static Sum multiply_add(Value value, Weights weights, Sum sum) {
-    return fma(value, weights, sum);
   }
 };
 
@@ -108,10 +97,8 @@ inline Product<Format> panels_of(const void* panels, int gates, int64_t length, 
   return product;
 }
 
-// A row's record: its scale, then its values.
 constexpr int64_t record_bytes(int64_t length) {
-  constexpr int64_t kBytes = static_cast<int64_t>(sizeof(Activation));
-  return kRecordHead + (padded(length) * kBytes + 63) / 64 * 64;
+  return rnncore::record_bytes(length, static_cast<int>(sizeof(Activation)));
 }
 inline const Activation* row_of_record(const char* record) {
   return reinterpret_cast<const Activation*>(record + kRecordHead);
@@ -121,7 +108,16 @@ constexpr float kToWhole = 12582912.0f;  // 1.5 * 2^23: adding it rounds to whol
 constexpr int32_t kToWholeBits = 0x4b400000;
 constexpr float kCountsAsZero = 1e-30f;  // its inverse would overflow
 
-// A row that holds NaN or infinity has NaN for its scale: so have all gates that it reaches.
+// How a row becomes whole numbers, by its largest |value| and the sum of its values times zero. A
+// row that holds NaN or infinity has NaN for its scale: so have all gates that it reaches.
+struct Scaling {
+  float scale, inverse;
+};
+inline Scaling scaling_of(float largest, float bad) {
+  const bool finite = bad == 0, some = finite && largest > kCountsAsZero;
+  return {!finite ? bad : some ? largest / 127.0f : 0.0f, some ? 127.0f / largest : 0.0f};
+}
+
 inline void quantize_row(const float* x, int64_t count, char* record) {
   constexpr int kLane = kLanes<float>;
   constexpr int32_t kSign = 0x7fffffff;
@@ -137,16 +133,15 @@ inline void quantize_row(const float* x, int64_t count, char* record) {
     largest = most[lane] > largest ? most[lane] : largest;
     bad += poison[lane];
   }
-  const bool finite = bad == 0, some = finite && largest > kCountsAsZero;
-  const float scale = !finite ? bad : some ? largest / 127.0f : 0.0f;
-  memcpy(record, &scale, sizeof scale);
+  const Scaling scaling = scaling_of(largest, bad);
+  memcpy(record, &scaling.scale, sizeof scaling.scale);
   Activation* to = reinterpret_cast<Activation*>(record + kRecordHead);
-  const VecFloat inverse = broadcast(some ? 127.0f / largest : 0.0f);
+  const VecFloat inverse = broadcast(scaling.inverse);
   const VecFloat to_whole = broadcast(kToWhole);
   for (int64_t i = 0; i < count; i += kLane) {
     const VecFloat v = load_upto(x + i, existing<float>(count - i));
     IntFloat q = bits(v * inverse + to_whole) - kToWholeBits;
-    if (!finite) q = IntFloat{};
+    if (bad != 0) q = IntFloat{};
     store_activations(to + i, q);
   }
 }

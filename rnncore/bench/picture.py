@@ -9,6 +9,7 @@ from typing import Any
 from rnncore.bench.peers.ours import NAME
 from rnncore.bench.results import Row, behind_first
 from rnncore.bench.table import title, unit
+from rnncore.pictures import new_figure, save
 
 BAR = 0.38
 
@@ -28,20 +29,16 @@ def draw(path: Path, rows: Sequence[Row]) -> bool:
     bool
         False if matplotlib is not installed; then nothing is written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        return False
     modes = list(dict.fromkeys(row.mode for row in rows))
     counts = [sum(row.mode == mode for row in rows) for mode in modes]
     height = sum(1.2 + 0.42 * count for count in counts)
-    figure = Figure(figsize=(11, height), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(11, height)
+    if figure is None:
+        return False
     panels = figure.subplots(len(modes), 1, squeeze=False, height_ratios=[1 + n for n in counts])
     for (panel,), mode in zip(panels, modes, strict=True):
         _panel(panel, behind_first(row for row in rows if row.mode == mode))
-    figure.savefig(path, dpi=110, metadata={"Software": None})
+    save(figure, path, dpi=110)
     return True
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from rnncore.checks import Array
+from rnncore.pictures import new_figure, save
 from rnncore.train import History
 
 
@@ -29,13 +30,9 @@ def draw(path: Path, history: History, counted: float, reaches: dict[str, Array]
     bool
         False if matplotlib is not installed; then nothing is written.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
+    figure = new_figure(11, 4.5)
+    if figure is None:
         return False
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2)
 
     left.plot(np.arange(1, len(history.losses) + 1), history.losses, color="0.8", label="training")
@@ -58,5 +55,5 @@ def draw(path: Path, history: History, counted: float, reaches: dict[str, Array]
         title="Gradient of one prediction by earlier states",
     )
     right.legend()
-    figure.savefig(path, dpi=120, metadata={"Software": None})
+    save(figure, path, dpi=120)
     return True
