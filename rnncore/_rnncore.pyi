@@ -22,27 +22,14 @@ class Spec:
         nonlinearity: str = "tanh",
         dtype: str = "float32",
         weights: str = "full",
+        peephole: bool = False,
+        coupled: bool = False,
+        reset_after: bool = True,
+        layer_norm: bool = False,
+        zoneout: tuple[float, float] = (0.0, 0.0),
+        activations: tuple[tuple[str, float, float], ...] | None = None,
+        clip: float | None = None,
     ) -> None: ...
-    @property
-    def cell(self) -> str: ...
-    @property
-    def input_size(self) -> int: ...
-    @property
-    def hidden_size(self) -> int: ...
-    @property
-    def num_layers(self) -> int: ...
-    @property
-    def num_directions(self) -> int: ...
-    @property
-    def proj_size(self) -> int: ...
-    @property
-    def bias(self) -> bool: ...
-    @property
-    def nonlinearity(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def weights(self) -> str: ...
 
 class Packed:
     def __init__(self, spec: Spec, params: Sequence[_Array], num_threads: int) -> None: ...
@@ -66,11 +53,13 @@ def forward(
     h0: _Array | None,
     c0: _Array | None,
     lengths: NDArray[np.int64] | None,
+    resets: NDArray[np.bool_] | None,
     y: _Array,
     hn: _Array,
     cn: _Array | None,
-    masks: Sequence[_Array | None] | None,
+    masks: Sequence[Sequence[_Array | None]] | None,
     keep: bool,
+    recompute: bool,
     num_threads: int,
 ) -> Tape | None: ...
 def backward(
@@ -80,7 +69,7 @@ def backward(
     y: _Array,
     h0: _Array | None,
     c0: _Array | None,
-    masks: Sequence[_Array | None] | None,
+    masks: Sequence[Sequence[_Array | None]] | None,
     dy: _Array | None,
     dhn: _Array | None,
     dcn: _Array | None,

@@ -22,6 +22,28 @@ GATES: dict[str, tuple[str, ...]] = {
 
 DIRECTION_SUFFIXES: tuple[str, str] = ("", "_reverse")
 
+ACTIVATIONS: dict[str, tuple[float, ...]] = {
+    "Affine": (1.0, 0.0),
+    "Elu": (1.0,),
+    "HardSigmoid": (0.2, 0.5),
+    "LeakyRelu": (0.01,),
+    "Relu": (),
+    "ScaledTanh": (1.0, 1.0),
+    "Sigmoid": (),
+    "Softplus": (),
+    "Softsign": (),
+    "Tanh": (),
+    "ThresholdedRelu": (1.0,),
+}
+"""ONNX' activations: each takes as many of alpha and beta as it has defaults here."""
+
+PLAIN_ACTIVATIONS: dict[str, tuple[str, ...]] = {
+    "rnn": ("Tanh",),
+    "lstm": ("Sigmoid", "Tanh", "Tanh"),
+    "gru": ("Sigmoid", "Tanh"),
+}
+"""What each cell has where none are chosen: for its gates, its candidate and its output."""
+
 
 @dataclass(frozen=True)
 class CellSpec:
@@ -41,6 +63,22 @@ class CellSpec:
         Activation of the ``rnn`` cell; the other cells ignore it.
     dtype : {"float32", "float64"}
         Type of every array.
+    peephole : bool
+        Whether the LSTM's i and f see ``c[t-1]`` and its o sees ``c[t]``.
+    coupled : bool
+        Whether the LSTM's forget gate is ``1 - i``; the parameters' f rows are then not used.
+    reset_after : bool
+        Whether the GRU's reset gate acts after the product with ``h``, or on ``h`` before it.
+    layer_norm : bool
+        Whether every product is normalised over its rows in use, and the LSTM's c before its
+        output.
+    zoneout : (p_h, p_c)
+        Probabilities that a unit keeps its old h, and its old c; p_c is the LSTM's.
+    activations : tuple of (name, alpha, beta), or None
+        In the order of ``PLAIN_ACTIVATIONS``, which None stands for; 0.0 for a number that a name
+        does not take.
+    clip : float, optional
+        The input of every activation is clamped to ``[-clip, clip]``.
 
     Examples
     --------
@@ -58,6 +96,13 @@ class CellSpec:
     bias: bool = True
     nonlinearity: str = "tanh"
     dtype: str = "float32"
+    peephole: bool = False
+    coupled: bool = False
+    reset_after: bool = True
+    layer_norm: bool = False
+    zoneout: tuple[float, float] = (0.0, 0.0)
+    activations: tuple[tuple[str, float, float], ...] | None = None
+    clip: float | None = None
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -103,24 +148,37 @@ class CellSpec:
 
         The order is the one that kernels take them in: by layer, by direction, and then
         ``weight_ih``, ``weight_hh``, ``bias_ih`` and ``bias_hh`` (with ``bias``), ``weight_hr``
-        (with ``proj_size``).
+        (with ``proj_size``), ``peephole``, ``norm_ih``, ``norm_hh``, ``norm_c`` and
+        ``norm_c_bias`` (with ``layer_norm``, these two of the LSTM alone).
 
         Returns
         -------
         dict of str to tuple of int
         """
-        rows = self.num_gates * self.hidden_size
-        shapes: dict[str, tuple[int, ...]] = {}
-        for layer in range(self.num_layers):
-            for suffix in DIRECTION_SUFFIXES[: self.num_directions]:
-                end = f"l{layer}{suffix}"
-                shapes[f"weight_ih_{end}"] = (rows, self.layer_input_size(layer))
-                shapes[f"weight_hh_{end}"] = (rows, self.output_size)
-                if self.bias:
-                    shapes[f"bias_ih_{end}"] = (rows,)
-                    shapes[f"bias_hh_{end}"] = (rows,)
-                if self.proj_size:
-                    shapes[f"weight_hr_{end}"] = (self.output_size, self.hidden_size)
+        return {
+            f"{name}_l{layer}{suffix}": shape
+            for layer in range(self.num_layers)
+            for suffix in DIRECTION_SUFFIXES[: self.num_directions]
+            for name, shape in self._direction_shapes(layer).items()
+        }
+
+    def _direction_shapes(self, layer: int) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of one direction of one layer under their plain names."""
+        rows, units = self.num_gates * self.hidden_size, self.hidden_size
+        shapes: dict[str, tuple[int, ...]] = {
+            "weight_ih": (rows, self.layer_input_size(layer)),
+            "weight_hh": (rows, self.output_size),
+        }
+        if self.bias:
+            shapes |= {"bias_ih": (rows,), "bias_hh": (rows,)}
+        if self.proj_size:
+            shapes["weight_hr"] = (self.output_size, units)
+        if self.peephole:
+            shapes["peephole"] = (3 * units,)
+        if self.layer_norm:
+            shapes |= {"norm_ih": (rows,), "norm_hh": (rows,)}
+            if self.has_cell_state:
+                shapes |= {"norm_c": (units,), "norm_c_bias": (units,)}
         return shapes
 
     def state_shapes(self, batch: int) -> tuple[tuple[int, ...], ...]:

@@ -141,16 +141,14 @@ def rows(name: str, value: object, batch: int) -> Array:
     return taken.astype(np.int64)
 
 
-def refuse_resets(value: object, shape: tuple[int, ...]) -> None:
-    """Refuse `resets`, which this version lacks, after the checks that it will keep."""
-    if value is None:
-        return
+def resets(value: object, shape: tuple[int, ...]) -> Array:
+    """Return the bool array `value` of `shape`; integers are refused, 0 and 1 included."""
     taken = _taken("resets", value, "an array of bool")
     if taken.dtype != np.bool_:
         raise TypeError(f"resets: expected dtype bool, got {taken.dtype}")
     if taken.shape != shape:
         raise ValueError(f"resets: expected {shape}, got {taken.shape}")
-    raise NotImplementedError("resets: not in this version of rnncore")
+    return taken
 
 
 def out_array(

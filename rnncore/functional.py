@@ -28,10 +28,10 @@ from rnncore import checks, sequences
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
 from rnncore.layout import Extent, Layout, give_sequence_state, take_sequence_state
-from rnncore.masks import draw_masks
+from rnncore.masks import Masks, draw_masks
 from rnncore.sequences import Inputs, Packed, SequenceTape, Tape
 
-__all__ = ["CellSpec", "Tape", "backward", "draw_masks", "forward"]
+__all__ = ["CellSpec", "Masks", "Tape", "backward", "draw_masks", "forward"]
 
 
 def forward(
@@ -40,9 +40,11 @@ def forward(
     x: object,
     state: object = None,
     lengths: object = None,
+    resets: object = None,
     *,
-    masks: Sequence[object] | None = None,
+    masks: Masks | Sequence[object] | None = None,
     keep: bool = True,
+    recompute: bool = False,
 ) -> tuple[Array, Any, Tape | None]:
     """Run a recurrence over a sequence.
 
@@ -58,10 +60,15 @@ def forward(
         Initial state; zeros if None.
     lengths : N integers, optional
         Length of each row.
-    masks : sequence of L entries, optional
-        What multiplies the input of each layer: None, or ``(T, N, F)`` of ``spec.dtype``.
+    resets : array of bool (T, N) or (T,), optional
+        First steps of segments, which no state and no gradient enters from the step before.
+    masks : Masks, or sequence of L entries, optional
+        What is dropped and what zoneout keeps, as :func:`draw_masks` returns it; entries alone are
+        ``Masks.inputs``. Zoneout without a mask takes its expectation.
     keep : bool, optional
         Whether to make a tape.
+    recompute : bool, optional
+        Whether the tape keeps states alone, and :func:`backward` works gates out again.
 
     Returns
     -------
@@ -78,12 +85,13 @@ def forward(
         taken,
         None if state is None else take_sequence_state(spec, "state", state, extent),
         None if lengths is None else checks.lengths(lengths, *extent),
+        None if resets is None else layout.take_resets(resets, extent),
         extent,
     )
     given_masks = None if masks is None else _take_masks(spec, masks, extent)
     packed = Packed.of(spec, _take_params(spec, params))
     y = layout.empty(extent, spec.features)
-    final, tape = sequences.forward(packed, inputs, given_masks, y, keep)
+    final, tape = sequences.forward(packed, inputs, given_masks, y, keep, recompute)
     return layout.give(y, extent), give_sequence_state(final, extent.batched), tape
 
 
@@ -164,18 +172,44 @@ def _take_params(spec: CellSpec, params: Mapping[str, Array]) -> list[Array]:
     return taken
 
 
-def _take_masks(spec: CellSpec, masks: Sequence[object], extent: Extent) -> list[Array | None]:
-    if len(masks) != spec.num_layers:
-        raise ValueError(f"masks: expected {spec.num_layers} entries, got {len(masks)}")
+def _take_masks(spec: CellSpec, masks: Masks | Sequence[object], extent: Extent) -> Masks:
+    """Return masks of every kind, checked; entries alone are those of the inputs."""
+    none: list[Array | None] = [None] * spec.state_rows
+    given: Sequence[Any] = masks if isinstance(masks, Masks) else (masks, none, none, none)
+    names = [f"masks.{part}" for part in Masks._fields]
+    names[0] = "masks.inputs" if isinstance(masks, Masks) else "masks"
+    for name, rate, entries in zip(names[2:], spec.zoneout, given[2:], strict=True):
+        if not rate and any(mask is not None for mask in entries):
+            raise ValueError(f"{name}: expected None alone, as spec.zoneout is {spec.zoneout}")
+    (steps, batch, _), dtype, bits = extent, np.dtype(spec.dtype), np.dtype(np.bool_)
+    widths = [spec.layer_input_size(layer) for layer in range(spec.num_layers)]
+    inputs = [(steps, batch, width) for width in widths]
+    state = [(batch, spec.output_size)] * spec.state_rows
+    kept_h = [(steps, batch, spec.output_size)] * spec.state_rows
+    kept_c = [(steps, batch, spec.hidden_size)] * spec.state_rows
+    return Masks(
+        _take_entries(names[0], given[0], inputs, dtype),
+        _whole(_take_entries(names[1], given[1], state, dtype)),
+        _whole(_take_entries(names[2], given[2], kept_h, bits)),
+        _whole(_take_entries(names[3], given[3], kept_c, bits)),
+    )
+
+
+def _whole(masks: list[Array | None]) -> list[Array | None]:
+    """Return masks C-contiguous."""
+    return [None if mask is None else np.ascontiguousarray(mask) for mask in masks]
+
+
+def _take_entries(
+    name: str, masks: Sequence[object], shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]
+) -> list[Array | None]:
+    """Return the entries of one kind, each None or of its shape."""
+    if len(masks) != len(shapes):
+        raise ValueError(f"{name}: expected {len(shapes)} entries, got {len(masks)}")
     taken: list[Array | None] = []
-    for layer, mask in enumerate(masks):
-        if mask is None:
-            taken.append(None)
-            continue
-        name, features = f"masks[{layer}]", spec.layer_input_size(layer)
-        value = checks.array(name, mask, np.dtype(spec.dtype))
-        expected = (extent.steps, extent.batch, features)
-        if value.shape != expected:
-            checks.wrong_shape(name, str(expected), value.shape)
-        taken.append(checks.unit_stride(value))
+    for i, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
+        value = None if mask is None else checks.array(f"{name}[{i}]", mask, dtype)
+        if value is not None and value.shape != shape:
+            checks.wrong_shape(f"{name}[{i}]", str(shape), value.shape)
+        taken.append(None if value is None else checks.unit_stride(value))
     return taken

@@ -28,7 +28,7 @@ def undrawn() -> Iterator[None]:
 
 
 def draw_params(spec: CellSpec, seed: int, forget_bias: float = 0.0) -> dict[str, Array]:
-    """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)).
+    """Draw every parameter from U(-1/sqrt(H), 1/sqrt(H)); gains are 1, the bias of norm(c) is 0.
 
     Parameters
     ----------
@@ -50,6 +50,10 @@ def draw_params(spec: CellSpec, seed: int, forget_bias: float = 0.0) -> dict[str
     bound = 1.0 / np.sqrt(spec.hidden_size)
     params: dict[str, Array] = {}
     for name, shape in spec.param_shapes().items():
+        if name.startswith("norm"):
+            start = 0.0 if name.startswith("norm_c_bias") else 1.0
+            params[name] = np.full(shape, start, spec.dtype)
+            continue
         values = rng.uniform(-bound, bound, shape)
         if forget_bias and name.startswith("bias_ih"):
             start = spec.gates.index("f") * spec.hidden_size

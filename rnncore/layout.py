@@ -62,6 +62,11 @@ class Layout(NamedTuple):
         given = checks.out_array(value, self.shape(extent, features), self.dtype, inputs)
         return self._inward(given, extent)
 
+    def take_resets(self, value: object, extent: Extent) -> Array:
+        """Return a copy of a caller's first steps of segments as C-contiguous ``(T, N)``."""
+        given = checks.resets(value, self.shape(extent, 1)[:-1])
+        return np.array(self._inward(given[..., None], extent)[:, :, 0], order="C")
+
     def empty(self, extent: Extent, features: int) -> Array:
         """Return a new ``(T, N, features)`` whose memory lies as the caller sees it."""
         if self.batch_first:

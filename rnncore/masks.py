@@ -1,11 +1,14 @@
-"""Draw dropout masks that depend on nothing but a seed and a place.
+"""Draw random masks that depend on nothing but a seed and a place.
 
 Bits come from NumPy's counter-based Philox4x64-10. Its key is made of the seed; its counter starts
-at ``(0, direction, layer, call)``, so a mask is the same for any number of threads, and no mask
-depends on how many others were drawn before it.
+at ``(0, 2 * kind + direction, layer, call)``, so a mask is the same for any number of threads, and
+no mask depends on how many others were drawn before it.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,8 +16,34 @@ from rnncore.cells import CellSpec
 from rnncore.checks import Array
 
 
+class Masks(NamedTuple):
+    """What one training call drops and keeps; None for what is left alone.
+
+    Entries go by layer, or by layer and direction, forward first. All are indexed by the caller's
+    time, in the reverse direction too.
+    """
+
+    inputs: Sequence[Array | None]
+    """L entries ``(T, N, F)`` that multiply the input of a layer."""
+    recurrent: Sequence[Array | None]
+    """L*K entries ``(N, P)`` that multiply ``h[t-1]`` where it enters ``weight_hh``."""
+    zoneout_h: Sequence[Array | None]
+    """L*K entries of bool ``(T, N, P)``, true where the old h is kept."""
+    zoneout_c: Sequence[Array | None]
+    """L*K entries of bool ``(T, N, H)``, true where the old c is kept."""
+
+
+class Place(NamedTuple):
+    """What tells a mask from the others of its seed."""
+
+    call: int
+    layer: int
+    direction: int
+    kind: int = 0  # which part of Masks
+
+
 def draw_keep_mask(
-    shape: tuple[int, ...], rate: float, dtype: str, seed: int, place: tuple[int, int, int]
+    shape: tuple[int, ...], rate: float, dtype: str, seed: int, place: tuple[int, ...]
 ) -> Array:
     """Draw one inverted dropout mask.
 
@@ -28,7 +57,7 @@ def draw_keep_mask(
         Type of the mask.
     seed : int
         Any non-negative integer.
-    place : (call, layer, direction)
+    place : Place, or (call, layer, direction)
         What tells this mask from the others of its seed.
 
     Returns
@@ -37,15 +66,20 @@ def draw_keep_mask(
         0 with probability `rate`, else ``1 / (1 - rate)``. Entry ``j`` is kept when the ``j``-th
         32-bit word of the stream (low halves first) is at least ``rate * 2**32``.
     """
-    call, layer, direction = place
+    scale = np.array(1.0 / (1.0 - rate), dtype)
+    mask: Array = np.multiply(~draw_bits(shape, rate, seed, place), scale, dtype=dtype)
+    return mask
+
+
+def draw_bits(shape: tuple[int, ...], rate: float, seed: int, place: tuple[int, ...]) -> Array:
+    """Draw booleans, true with probability `rate`; arguments as in :func:`draw_keep_mask`."""
+    call, layer, direction, kind = Place(*place)
     key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-    generator = np.random.Philox(counter=[0, direction, layer, call], key=key)
+    generator = np.random.Philox(counter=[0, 2 * kind + direction, layer, call], key=key)
     count = int(np.prod(shape, dtype=np.int64))
     words = generator.random_raw((count + 1) // 2).astype("<u8", copy=False).view("<u4")[:count]
-    keep = words >= np.uint32(min(int(rate * 2.0**32), 2**32 - 1))
-    scale = np.array(1.0 / (1.0 - rate), dtype)
-    mask: Array = np.multiply(keep, scale, dtype=dtype).reshape(shape)
-    return mask
+    bits: Array = words < np.uint32(min(int(rate * 2.0**32), 2**32 - 1))
+    return bits.reshape(shape)
 
 
 def draw_masks(
@@ -53,60 +87,114 @@ def draw_masks(
     steps: int,
     batch: int,
     *,
-    dropout: float,
+    dropout: float = 0.0,
     variational: bool = False,
+    recurrent_dropout: float = 0.0,
     seed: int = 0,
     call: int = 0,
-) -> list[Array | None] | None:
-    """Draw the dropout masks of one training call.
+) -> Masks | None:
+    """Draw the masks of one training call.
 
     Parameters
     ----------
     spec : CellSpec
-        The layer's specification.
+        The layer's specification, which says how often zoneout keeps a unit.
     steps, batch : int
         ``T`` and ``N`` of the call.
-    dropout : float
+    dropout : float, optional
         Probability that an output of a layer is dropped before it enters the next one.
     variational : bool, optional
         One mask a sequence instead of one a step, and one for the first layer's input too.
+    recurrent_dropout : float, optional
+        Probability that a unit of ``h[t-1]`` is dropped, all sequence long, where it enters
+        ``weight_hh``.
     seed, call : int, optional
         The two numbers of ``layer.rng_state``.
 
     Returns
     -------
-    list of L entries, or None
-        Entry ``l`` is None or an array ``(T, N, F)`` of ``spec.dtype`` that multiplies the input
-        of layer ``l``. A variational mask is a read-only view with stride 0 over time. None stands
-        for a call that drops nothing.
+    Masks, or None
+        Dropout masks are of ``spec.dtype``; a variational one is a read-only view with stride 0
+        over time. None stands for a call that drops and keeps nothing.
 
     References
     ----------
     .. [1] Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural
        networks", 2016.
+    .. [2] Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations",
+       2016.
 
     Examples
     --------
     >>> spec = CellSpec("lstm", 3, 4, num_layers=2)
-    >>> masks = draw_masks(spec, 5, 2, dropout=0.5, seed=1)
-    >>> masks[0] is None, masks[1].shape
-    (True, (5, 2, 4))
+    >>> masks = draw_masks(spec, 5, 2, dropout=0.5, recurrent_dropout=0.2, seed=1)
+    >>> masks.inputs[0] is None, masks.inputs[1].shape, masks.recurrent[1].shape
+    (True, (5, 2, 4), (2, 4))
     """
-    if dropout == 0.0 or (spec.num_layers == 1 and not variational):
+    if spec.num_layers == 1 and not variational:
+        dropout = 0.0
+    if not (dropout or recurrent_dropout or any(spec.zoneout)):
         return None
-    rows = 1 if variational else steps
-    masks: list[Array | None] = []
-    for layer in range(spec.num_layers):
-        if layer == 0 and not variational:
-            masks.append(None)
-            continue
+    draw = _Draw(spec, steps, batch, seed, call)
+    p_h, p_c = spec.zoneout
+    return Masks(
+        draw.inputs(dropout, variational),
+        draw.recurrent(recurrent_dropout),
+        draw.zoneout(p_h, spec.output_size, Masks._fields.index("zoneout_h")),
+        draw.zoneout(p_c, spec.hidden_size, Masks._fields.index("zoneout_c")),
+    )
+
+
+class _Draw(NamedTuple):
+    """The masks of one call, kind by kind."""
+
+    spec: CellSpec
+    steps: int
+    batch: int
+    seed: int
+    call: int
+
+    def inputs(self, rate: float, variational: bool) -> list[Array | None]:
+        first = 0 if variational else 1
+        masks: list[Array | None] = [None] * self.spec.num_layers
+        for layer in range(first if rate else self.spec.num_layers, self.spec.num_layers):
+            mask = np.concatenate(self._input_parts(layer, rate, variational), axis=2)
+            masks[layer] = np.broadcast_to(mask, (self.steps, *mask.shape[1:]))
+        return masks
+
+    def _input_parts(self, layer: int, rate: float, variational: bool) -> list[Array]:
+        spec, rows = self.spec, 1 if variational else self.steps
         widths = [spec.input_size] if layer == 0 else [spec.output_size] * spec.num_directions
-        parts = [
+        return [
             draw_keep_mask(
-                (rows, batch, width), dropout, spec.dtype, seed, (call, layer, direction)
+                (rows, self.batch, width),
+                rate,
+                spec.dtype,
+                self.seed,
+                Place(self.call, layer, direction),
             )
             for direction, width in enumerate(widths)
         ]
-        mask = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
-        masks.append(np.broadcast_to(mask, (steps, *mask.shape[1:])))
-    return masks
+
+    def recurrent(self, rate: float) -> list[Array | None]:
+        if not rate:
+            return [None] * self.spec.state_rows
+        shape, kind = (self.batch, self.spec.output_size), Masks._fields.index("recurrent")
+        return [
+            draw_keep_mask(shape, rate, self.spec.dtype, self.seed, place)
+            for place in self._places(kind)
+        ]
+
+    def zoneout(self, rate: float, width: int, kind: int) -> list[Array | None]:
+        if not rate:
+            return [None] * self.spec.state_rows
+        shape = (self.steps, self.batch, width)
+        return [draw_bits(shape, rate, self.seed, place) for place in self._places(kind)]
+
+    def _places(self, kind: int) -> list[Place]:
+        spec = self.spec
+        return [
+            Place(self.call, layer, direction, kind)
+            for layer in range(spec.num_layers)
+            for direction in range(spec.num_directions)
+        ]

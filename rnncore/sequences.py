@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from rnncore.backends.interface import Backend
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
 from rnncore.layout import Extent, State
+from rnncore.masks import Masks
 from rnncore.threads import get_num_threads
 
 
@@ -41,11 +42,8 @@ class Inputs(NamedTuple):
     x: Array
     state: Any
     lengths: Array | None
+    resets: Array | None
     extent: Extent
-
-
-Masks: TypeAlias = Sequence[Array | None] | None
-"""What multiplies the input of each layer; None for layers, or calls, that drop nothing."""
 
 
 class Record(NamedTuple):
@@ -54,7 +52,7 @@ class Record(NamedTuple):
     packed: Packed
     core: Any
     inputs: Inputs
-    masks: Masks
+    masks: Masks | None
     y: Array
 
 
@@ -163,17 +161,23 @@ class PackedOnce:
 
 
 def forward(
-    packed: Packed, inputs: Inputs, masks: Masks, y: Array, keep: bool
+    packed: Packed,
+    inputs: Inputs,
+    masks: Masks | None,
+    y: Array,
+    keep: bool,
+    recompute: bool = False,
 ) -> tuple[State, SequenceTape | None]:
     """Run a sequence: write `y`, and return the final state and, with `keep`, a tape."""
     backend, spec, _, weights = packed
-    x, state, lengths, extent = inputs
+    x, state, lengths, resets, extent = inputs
     dtype = spec.numpy_dtype
     final = tuple([np.empty(shape, dtype) for shape in spec.state_shapes(extent.batch)])
     hn, cn = _pair(final)
     h0, c0 = _pair(state)
-    threads = get_num_threads()
-    core = backend.forward(weights, x, h0, c0, lengths, y, hn, cn, masks, keep, threads)
+    core = backend.forward(
+        weights, x, h0, c0, lengths, resets, y, hn, cn, masks, keep, recompute, get_num_threads()
+    )
     return final, SequenceTape(Record(packed, core, inputs, masks, y)) if keep else None
 
 
@@ -186,12 +190,12 @@ def backward(
     retain: bool,
 ) -> State:
     """Run a sequence's gradient: write `dx`, add into `grads`, return the state's gradient."""
-    backend, spec, _, weights = tape.packed
-    dtype = spec.numpy_dtype
-    dstart = tuple([np.empty(shape, dtype) for shape in spec.state_shapes(tape.extent.batch)])
-    dh0, dc0 = _pair(dstart)
     dhn, dcn = _pair(dstate)
-    with tape.record() as (_, core, inputs, masks, y):
+    with tape.record() as (packed, core, inputs, masks, y):
+        backend, spec, _, weights = packed
+        shapes = spec.state_shapes(tape.extent.batch)
+        dstart = tuple([np.empty(shape, spec.numpy_dtype) for shape in shapes])
+        dh0, dc0 = _pair(dstart)
         h0, c0 = _pair(inputs.state)
         backend.backward(
             weights, core, inputs.x, y, h0, c0, masks, dy, dhn, dcn, dx, dh0, dc0, grads, retain,

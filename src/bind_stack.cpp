@@ -17,35 +17,83 @@ namespace {
 
 using rnncore::StackSpec;
 
+void within(const char* name, int64_t value, int64_t least, int64_t most) {
+  if (value >= least && value <= most) return;
+  throw py::value_error(std::string(name) + ": expected " + std::to_string(least) + " to " +
+                        std::to_string(most) + ", got " + std::to_string(value));
+}
+
+// The kernels' cell for what callers call one.
+int find_cell(const std::string& cell, const std::string& nonlinearity, bool coupled,
+              bool reset_after) {
+  std::string name = cell;
+  if (cell == "rnn") name += "_" + nonlinearity;
+  if (coupled) name += "_coupled";
+  if (!reset_after) name += "_reset_before";
+  const int found = rnncore::cell_named(name.c_str());
+  if (found < 0) throw py::value_error("cell: expected one of csrc/cells, got '" + name + "'");
+  return found;
+}
+
+rnncore::Activation make_activation(const py::handle& given) {
+  const auto [name, alpha, beta] = given.cast<std::tuple<std::string, double, double>>();
+  const int kind = rnncore::activation_named(name.c_str());
+  if (kind < 0) throw py::value_error("activations: expected ONNX' names, got '" + name + "'");
+  return {kind, alpha, beta};
+}
+
+// Those of gates, candidate and output; a cell without gates has a candidate alone.
+void take_activations(StackSpec& spec, const py::object& given) {
+  if (given.is_none()) return;
+  const py::tuple list = given;
+  const size_t expected = spec.gates() == 1 ? 1 : spec.carries_c() ? 3 : 2;
+  if (list.size() != expected) {
+    throw py::value_error("activations: expected " + std::to_string(expected) + ", got " +
+                          std::to_string(list.size()));
+  }
+  spec.default_activations = false;
+  size_t next = 0;
+  if (expected > 1) spec.gate = make_activation(list[next++]);
+  spec.candidate = make_activation(list[next++]);
+  if (expected > 2) spec.output = make_activation(list[next]);
+}
+
+void take_options(StackSpec& spec, bool peephole, bool layer_norm,
+                  const std::pair<double, double>& zoneout, const py::object& activations,
+                  const py::object& clip) {
+  const auto rate = [](double p) {
+    if (p >= 0 && p < 1) return p;
+    throw py::value_error("zoneout: expected rates from 0 to below 1, got " + std::to_string(p));
+  };
+  if (peephole && !spec.carries_c()) throw py::value_error("peephole: only an LSTM has them");
+  if (zoneout.second != 0 && !spec.carries_c()) {
+    throw py::value_error("zoneout: only an LSTM has a second rate");
+  }
+  spec.peephole = peephole;
+  spec.layer_norm = layer_norm;
+  spec.zoneout_h = rate(zoneout.first);
+  spec.zoneout_c = rate(zoneout.second);
+  take_activations(spec, activations);
+  if (clip.is_none()) return;
+  spec.clip = clip.cast<double>();
+  if (!(spec.clip > 0)) throw py::value_error("clip: expected a number above 0");
+}
+
 StackSpec make_spec(const std::string& cell, int64_t input_size, int64_t hidden_size,
                     int64_t num_layers, int64_t num_directions, int64_t proj_size, bool bias,
                     const std::string& nonlinearity, const std::string& dtype,
-                    const std::string& weights) {
+                    const std::string& weights, bool peephole, bool coupled, bool reset_after,
+                    bool layer_norm, const std::pair<double, double>& zoneout,
+                    const py::object& activations, const py::object& clip) {
   constexpr int64_t kLargest = int64_t{1} << 40;
-  const auto within = [&](const char* name, int64_t value, int64_t least, int64_t most) {
-    if (value >= least && value <= most) return;
-    throw py::value_error(std::string(name) + ": expected " + std::to_string(least) + " to " +
-                          std::to_string(most) + ", got " + std::to_string(value));
-  };
   within("input_size", input_size, 1, kLargest);
   within("hidden_size", hidden_size, 1, kLargest);
   within("num_layers", num_layers, 1, 1 << 20);
   within("num_directions", num_directions, 1, 2);
   within("proj_size", proj_size, 0, hidden_size);
   StackSpec spec;
-  if (cell == "lstm") {
-    spec.cell = rnncore::CellKind::lstm;
-  } else if (cell == "gru") {
-    spec.cell = rnncore::CellKind::gru;
-  } else if (cell == "rnn" && nonlinearity == "tanh") {
-    spec.cell = rnncore::CellKind::rnn_tanh;
-  } else if (cell == "rnn" && nonlinearity == "relu") {
-    spec.cell = rnncore::CellKind::rnn_relu;
-  } else {
-    throw py::value_error("cell: expected 'rnn' (tanh or relu), 'lstm' or 'gru', got '" + cell +
-                          "' with '" + nonlinearity + "'");
-  }
-  if (proj_size && cell != "lstm") throw py::value_error("proj_size: only an LSTM has one");
+  spec.cell = find_cell(cell, nonlinearity, coupled, reset_after);
+  if (proj_size && !spec.carries_c()) throw py::value_error("proj_size: only an LSTM has one");
   if (dtype != "float32" && dtype != "float64") {
     throw py::type_error("dtype: expected 'float32' or 'float64', got '" + dtype + "'");
   }
@@ -63,19 +111,17 @@ StackSpec make_spec(const std::string& cell, int64_t input_size, int64_t hidden_
   spec.num_directions = num_directions;
   spec.proj_size = proj_size;
   spec.bias = bias;
+  take_options(spec, peephole, layer_norm, zoneout, activations, clip);
   return spec;
-}
-
-const char* cell_name(const StackSpec& spec) {
-  if (spec.cell == rnncore::CellKind::lstm) return "lstm";
-  return spec.cell == rnncore::CellKind::gru ? "gru" : "rnn";
 }
 
 // Addresses of a flat list of parameters or gradients, in their order.
 template <class Pointer>
 std::vector<rnncore::LayerArrays<Pointer>> layer_arrays(const StackSpec& s, const py::list& list,
                                                         const char* name, bool writable) {
-  const size_t each = 2 + (s.bias ? 2 : 0) + (s.proj_size ? 1 : 0);
+  const bool norm_c = s.layer_norm && s.carries_c();
+  const size_t each = 2 + (s.bias ? 2 : 0) + (s.proj_size ? 1 : 0) + (s.peephole ? 1 : 0) +
+                      (s.layer_norm ? 2 : 0) + (norm_c ? 2 : 0);
   const size_t layers = static_cast<size_t>(s.num_layers * s.num_directions);
   if (list.size() != each * layers) {
     throw py::value_error(std::string(name) + ": expected " + std::to_string(each * layers) +
@@ -95,6 +141,11 @@ std::vector<rnncore::LayerArrays<Pointer>> layer_arrays(const StackSpec& s, cons
     if (s.bias) arrays[i].bias_ih = take({height});
     if (s.bias) arrays[i].bias_hh = take({height});
     if (s.proj_size) arrays[i].weight_hr = take({s.proj_size, s.hidden_size});
+    if (s.peephole) arrays[i].peephole = take({3 * s.hidden_size});
+    if (s.layer_norm) arrays[i].norm_ih = take({height});
+    if (s.layer_norm) arrays[i].norm_hh = take({height});
+    if (norm_c) arrays[i].norm_c = take({s.hidden_size});
+    if (norm_c) arrays[i].norm_c_bias = take({s.hidden_size});
   }
   return arrays;
 }
@@ -118,20 +169,47 @@ struct PyTape {
   std::vector<int64_t> x_shape;
 };
 
-std::vector<rnncore::Sequence> mask_sequences(const StackSpec& s, py::handle masks, int64_t steps,
-                                              int64_t batch) {
-  std::vector<rnncore::Sequence> all;
-  if (masks.is_none()) return all;
-  const py::sequence list = py::reinterpret_borrow<py::sequence>(masks);
-  if (static_cast<int64_t>(list.size()) != s.num_layers) {
-    throw py::value_error("masks: expected one entry a layer");
+// A list of masks with an entry, or None, for each of `count`.
+template <class Take>
+auto mask_list(const char* name, const py::handle& list, int64_t count, const Take& take) {
+  std::vector<decltype(take(int64_t{}, py::object()))> all;
+  if (list.is_none()) return all;
+  const py::sequence given = py::reinterpret_borrow<py::sequence>(list);
+  if (static_cast<int64_t>(given.size()) != count) {
+    throw py::value_error(std::string(name) + ": expected " + std::to_string(count) +
+                          " entries, got " + std::to_string(given.size()));
   }
-  for (int64_t layer = 0; layer < s.num_layers; ++layer) {
-    const py::object item = list[static_cast<size_t>(layer)];
-    all.push_back(as_const(sequence_or_none("masks", item, s.item_size(),
-                                            {steps, batch, s.layer_inputs(layer)}, false)));
-  }
+  for (int64_t i = 0; i < count; ++i) all.push_back(take(i, given[static_cast<size_t>(i)]));
   return all;
+}
+
+// (inputs, recurrent, zoneout_h, zoneout_c), as rnncore.masks.Masks has them.
+rnncore::Masks take_masks(const StackSpec& s, py::handle given, int64_t steps, int64_t batch) {
+  rnncore::Masks masks;
+  if (given.is_none()) return masks;
+  const py::sequence parts = py::reinterpret_borrow<py::sequence>(given);
+  if (parts.size() != 4) throw py::value_error("masks: expected 4 lists");
+  const int64_t item = s.item_size(), directions = s.num_layers * s.num_directions;
+  const py::object inputs = parts[0], recurrent = parts[1], kept_h = parts[2], kept_c = parts[3];
+  masks.inputs = mask_list("masks.inputs", inputs, s.num_layers, [&](int64_t i, py::object mask) {
+    const std::vector<int64_t> shape = {steps, batch, s.layer_inputs(i)};
+    return as_const(sequence_or_none("masks.inputs", mask, item, shape, false));
+  });
+  const auto rows = [&](int64_t, py::object mask) -> const void* {
+    return contiguous_or_none("masks.recurrent", mask, 'f', item, {batch, s.outputs()}, false);
+  };
+  masks.recurrent = mask_list("masks.recurrent", recurrent, directions, rows);
+  const auto flags = [&](const char* name, int64_t width) {
+    return [=](int64_t, py::object mask) {
+      void* data = contiguous_or_none(name, mask, 'b', 1, {steps, batch, width}, false);
+      return static_cast<const unsigned char*>(data);
+    };
+  };
+  masks.kept_h =
+      mask_list("masks.zoneout_h", kept_h, directions, flags("masks.zoneout_h", s.outputs()));
+  masks.kept_c =
+      mask_list("masks.zoneout_c", kept_c, directions, flags("masks.zoneout_c", s.hidden_size));
+  return masks;
 }
 
 // x's steps and batch.
@@ -152,7 +230,7 @@ rnncore::ForwardCall make_call(const StackSpec& s, const py::array& x, py::handl
   if (s.carries_c()) {
     call.c0 = contiguous_or_none("c0", c0, 'f', item, {layers, batch, s.hidden_size}, false);
   }
-  call.masks = mask_sequences(s, masks, steps, batch);
+  call.masks = take_masks(s, masks, steps, batch);
   call.y = sequence("y", y, item, {steps, batch, s.num_directions * s.outputs()}, y_writable);
   call.num_threads = num_threads;
   call.interrupt = python_interrupt();
@@ -171,8 +249,8 @@ void released(const Work& work) {
 }
 
 py::object forward(const Packed& packed, const py::array& x, py::handle h0, py::handle c0,
-                   py::handle lengths, py::handle y, py::handle hn, py::handle cn, py::handle masks,
-                   bool keep, int num_threads) {
+                   py::handle lengths, py::handle resets, py::handle y, py::handle hn,
+                   py::handle cn, py::handle masks, bool keep, bool recompute, int num_threads) {
   const StackSpec& s = packed.spec;
   rnncore::ForwardCall call = make_call(s, x, h0, c0, masks, y, true, num_threads);
   const int64_t item = s.item_size(), layers = s.num_layers * s.num_directions;
@@ -185,6 +263,10 @@ py::object forward(const Packed& packed, const py::array& x, py::handle h0, py::
       throw py::value_error("lengths: expected 0 to " + std::to_string(call.steps));
     }
   }
+  const std::vector<int64_t> places = {call.steps, call.batch};
+  call.resets = static_cast<const unsigned char*>(
+      contiguous_or_none("resets", resets, 'b', 1, places, false));
+  call.recompute = recompute;
   call.hn = contiguous("hn", hn, 'f', item, {layers, call.batch, s.outputs()}, true);
   if (s.carries_c()) {
     call.cn = contiguous("cn", cn, 'f', item, {layers, call.batch, s.hidden_size}, true);
@@ -251,30 +333,14 @@ void bind_stream_limit(py::module_& m) {
 }
 
 void bind_stack(py::module_& m) {
-  py::class_<StackSpec>(m, "Spec")
-      .def(py::init(&make_spec), py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"),
-           py::arg("num_layers"), py::arg("num_directions"), py::arg("proj_size") = 0,
-           py::arg("bias") = true, py::arg("nonlinearity") = "tanh", py::arg("dtype") = "float32",
-           py::arg("weights") = "full")
-      .def_property_readonly("cell", &cell_name)
-      .def_readonly("input_size", &StackSpec::input_size)
-      .def_readonly("hidden_size", &StackSpec::hidden_size)
-      .def_readonly("num_layers", &StackSpec::num_layers)
-      .def_readonly("num_directions", &StackSpec::num_directions)
-      .def_readonly("proj_size", &StackSpec::proj_size)
-      .def_readonly("bias", &StackSpec::bias)
-      .def_property_readonly("nonlinearity",
-                             [](const StackSpec& s) {
-                               return s.cell == rnncore::CellKind::rnn_relu ? "relu" : "tanh";
-                             })
-      .def_property_readonly("dtype",
-                             [](const StackSpec& s) {
-                               return s.dtype == rnncore::Dtype::float32 ? "float32" : "float64";
-                             })
-      .def_property_readonly("weights", [](const StackSpec& s) {
-        if (s.weights == rnncore::Weights::full) return "full";
-        return s.weights == rnncore::Weights::bfloat16 ? "bfloat16" : "int8";
-      });
+  py::class_<StackSpec>(m, "Spec").def(
+      py::init(&make_spec), py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"),
+      py::arg("num_layers"), py::arg("num_directions"), py::arg("proj_size") = 0,
+      py::arg("bias") = true, py::arg("nonlinearity") = "tanh", py::arg("dtype") = "float32",
+      py::arg("weights") = "full", py::arg("peephole") = false, py::arg("coupled") = false,
+      py::arg("reset_after") = true, py::arg("layer_norm") = false,
+      py::arg("zoneout") = std::make_pair(0.0, 0.0), py::arg("activations") = py::none(),
+      py::arg("clip") = py::none());
   py::class_<Packed>(m, "Packed")
       .def(py::init<const StackSpec&, const py::sequence&, int>(), py::arg("spec"),
            py::arg("params"), py::arg("num_threads"))
@@ -285,8 +351,8 @@ void bind_stack(py::module_& m) {
       .def_property_readonly("nbytes", [](const PyTape& t) { return t.tape.nbytes(); })
       .def_property_readonly("spent", [](const PyTape& t) { return t.tape.spent(); });
   m.def("forward", &forward, py::arg("packed"), py::arg("x"), py::arg("h0"), py::arg("c0"),
-        py::arg("lengths"), py::arg("y"), py::arg("hn"), py::arg("cn"), py::arg("masks"),
-        py::arg("keep"), py::arg("num_threads"));
+        py::arg("lengths"), py::arg("resets"), py::arg("y"), py::arg("hn"), py::arg("cn"),
+        py::arg("masks"), py::arg("keep"), py::arg("recompute"), py::arg("num_threads"));
   m.def("backward", &backward, py::arg("packed"), py::arg("tape"), py::arg("x"), py::arg("y"),
         py::arg("h0"), py::arg("c0"), py::arg("masks"), py::arg("dy"), py::arg("dhn"),
         py::arg("dcn"), py::arg("dx"), py::arg("dh0"), py::arg("dc0"), py::arg("grads"),

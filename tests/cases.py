@@ -6,6 +6,7 @@ what enters a gate lies mostly between 0 and 3 in size: saturated gates would hi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,9 +14,14 @@ from tolerances import LARGEST_ENTRY
 
 from rnncore import reference
 from rnncore.cells import CellSpec
+from rnncore.masks import Masks, draw_masks
 
 CELLS = (("rnn", "tanh"), ("rnn", "relu"), ("lstm", "tanh"), ("gru", "tanh"))
 LANES = (8, 16)  # float32 numbers in a vector of AVX2 and of AVX-512
+OPTIONS = (
+    "resets", "peephole", "coupled", "layer_norm", "zoneout", "activations", "clip", "dropout",
+    "variational", "recurrent_dropout",
+)  # fmt: skip
 AROUND_LANES = (1, 3, 7, 8, 9, 15, 16, 17, 31, 32, 33)
 
 
@@ -39,6 +45,17 @@ class Case:
     shortest: int = 0
     dtype: str = "float32"
     seed: int = 0
+    resets: bool = False
+    peephole: bool = False
+    coupled: bool = False
+    reset_after: bool = True
+    layer_norm: bool = False
+    zoneout: tuple[float, float] = (0.0, 0.0)
+    activations: tuple[tuple[str, float, float], ...] | None = None
+    clip: float | None = None
+    dropout: float = 0.0
+    variational: bool = False
+    recurrent_dropout: float = 0.0
 
     @property
     def spec(self) -> CellSpec:
@@ -52,13 +69,21 @@ class Case:
             bias=self.bias,
             nonlinearity=self.nonlinearity,
             dtype=self.dtype,
+            peephole=self.peephole,
+            coupled=self.coupled,
+            reset_after=self.reset_after,
+            layer_norm=self.layer_norm,
+            zoneout=self.zoneout,
+            activations=self.activations,
+            clip=self.clip,
         )
 
     def __str__(self) -> str:
         cell = self.nonlinearity if self.cell == "rnn" else self.cell
         sizes = f"T{self.T}-N{self.N}-D{self.D}-H{self.H}-L{self.layers}"
-        flags = ["bidirectional", "batch_first", "ragged", "states"]
-        flags = [name for name in flags if getattr(self, name)] + ["nobias"] * (not self.bias)
+        flags = ["bidirectional", "batch_first", "ragged", "states", *OPTIONS]
+        flags = [name for name in flags if getattr(self, name) and getattr(self, name) != (0, 0)]
+        flags += ["nobias"] * (not self.bias) + ["reset_before"] * (not self.reset_after)
         return "-".join([cell, sizes, *([f"P{self.proj_size}"] * bool(self.proj_size)), *flags])
 
     def but(self, **changes: object) -> Case:
@@ -77,6 +102,8 @@ class Problem:
     c0: np.ndarray | None = None
     dcn: np.ndarray | None = None
     lengths: np.ndarray | None = None
+    resets: np.ndarray | None = None
+    masks: Masks | None = None
 
     def but(self, **changes: object) -> Problem:
         return replace(self, **changes)
@@ -91,14 +118,17 @@ def draw_params(spec: CellSpec, rng: np.random.Generator) -> dict[str, np.ndarra
     params = {}
     living = spec.cell == "rnn" and spec.nonlinearity == "relu"
     for name, shape in spec.param_shapes().items():
-        if name.startswith("bias"):
+        if name.startswith(("bias", "peephole")):
             spread = 0.5
+        elif name.startswith("norm"):
+            spread = 0.3
         elif name.startswith("weight_ih"):
             spread = np.sqrt(3.0 / shape[1])
         else:
             spread = 1.5 / np.sqrt(shape[1])
         low = 0.0 if living and name.startswith("bias") else -spread
-        params[name] = rng.uniform(low, spread, shape).astype(spec.dtype)
+        centre = 1.0 if name.startswith("norm") and "bias" not in name else 0.0
+        params[name] = (centre + rng.uniform(low, spread, shape)).astype(spec.dtype)
     return params
 
 
@@ -123,13 +153,44 @@ def draw(case: Case) -> Problem:
             problem.c0 = 1.5 * normal(spec.state_rows, case.N, case.H)
     if case.ragged:
         problem.lengths = rng.integers(case.shortest, case.T + 1, case.N)
+    if case.resets:
+        problem.resets = rng.random((case.T, case.N)) < 0.3
+    problem.masks = masks_of_call(case, 0)
     return problem
 
 
-def run_reference(case: Case, problem: Problem, masks: list | None = None) -> Results:
+def input_masks(case: Case, entries: Sequence[np.ndarray | None]) -> Masks:
+    """Return masks that act on the layers' inputs alone."""
+    none = [None] * case.spec.state_rows
+    return Masks(entries, none, none, none)
+
+
+def masks_of_call(case: Case, call: int) -> Masks | None:
+    """Return the masks that the layer of a case draws for one of its training calls."""
+    return draw_masks(
+        case.spec,
+        case.T,
+        case.N,
+        dropout=case.dropout,
+        variational=case.variational,
+        recurrent_dropout=case.recurrent_dropout,
+        seed=case.seed,
+        call=call,
+    )
+
+
+def forward_reference(case: Case, problem: Problem) -> tuple:
+    """Run the float64 reference forward on the problem's own values."""
+    p = problem
+    return reference.forward(
+        case.spec, p.params, p.x, p.h0, p.c0, p.lengths, p.masks, resets=p.resets
+    )
+
+
+def run_reference(case: Case, problem: Problem) -> Results:
     """Run the float64 reference forward and backward on the problem's own values."""
     p = problem
-    y, hn, cn, tape = reference.forward(case.spec, p.params, p.x, p.h0, p.c0, p.lengths, masks)
+    y, hn, cn, tape = forward_reference(case, p)
     dx, dh0, dc0, grads = reference.backward(case.spec, p.params, tape, p.dy, p.dhn, p.dcn)
     return collect(y, hn, cn, dx, dh0, dc0, grads)
 

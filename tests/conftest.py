@@ -9,7 +9,7 @@ import hypothesis
 import pytest
 
 import rnncore as rc
-from rnncore import _rnncore
+from rnncore import _rnncore, backends
 
 hypothesis.settings.register_profile(
     "house", deadline=None, print_blob=True, derandomize=True, max_examples=60
@@ -21,6 +21,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ISAS = _rnncore.supported_isas()
+VARIANT_BACKENDS = ("reference", "cpu")  # those that have every option of the cells
 
 
 @pytest.fixture(params=ISAS)
@@ -31,6 +32,13 @@ def isa(request: pytest.FixtureRequest) -> Iterator[str]:
     assert _rnncore.isa() == request.param
     yield request.param
     _rnncore.set_isa(before)
+
+
+@pytest.fixture(params=VARIANT_BACKENDS)
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run the test once on every backend that has all options."""
+    with backends.use(request.param):
+        yield request.param
 
 
 @pytest.fixture

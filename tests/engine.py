@@ -9,25 +9,44 @@ import numpy as np
 from cases import Case, Problem, Results, collect
 
 import rnncore as rc
-from rnncore import _rnncore
+from rnncore.backends import cpu
+from rnncore.cells import ACTIVATIONS
+from rnncore.masks import Masks
 
 LAYERS = {"rnn": rc.RNN, "lstm": rc.LSTM, "gru": rc.GRU}
 State = Any
 
 
+def options_of(case: Case) -> dict[str, Any]:
+    """Return the options of a case as the layers' constructors take them."""
+    own = {
+        "rnn": {"nonlinearity": case.nonlinearity},
+        "lstm": {
+            "proj_size": case.proj_size,
+            "peephole": case.peephole,
+            "coupled": case.coupled,
+        },
+        "gru": {"reset_after": case.reset_after},
+    }
+    names = (
+        "bias", "batch_first", "bidirectional", "dropout", "variational", "recurrent_dropout",
+        "layer_norm", "clip", "dtype", "seed",
+    )  # fmt: skip
+    activations = case.activations and [
+        (name, *numbers[: len(ACTIVATIONS[name])]) for name, *numbers in case.activations
+    ]
+    return {
+        **{name: getattr(case, name) for name in names},
+        "zoneout": case.zoneout if case.cell == "lstm" else case.zoneout[0],
+        "activations": activations,
+        **own[case.cell],
+    }
+
+
 def build(case: Case, problem: Problem) -> Any:
     """Return the layer of a case with the problem's weights written into its parameters."""
-    extra = {"rnn": {"nonlinearity": case.nonlinearity}, "lstm": {"proj_size": case.proj_size}}
-    layer = LAYERS[case.cell](
-        case.D,
-        case.H,
-        case.layers,
-        bias=case.bias,
-        batch_first=case.batch_first,
-        bidirectional=case.bidirectional,
-        dtype=case.dtype,
-        **extra.get(case.cell, {}),
-    )
+    layer = LAYERS[case.cell](case.D, case.H, case.layers, **options_of(case))
+    assert layer.spec == case.spec
     assert list(layer.params) == list(problem.params)
     for name, value in problem.params.items():
         layer.params[name][...] = value
@@ -49,42 +68,48 @@ def turned(case: Case, array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array.swapaxes(0, 1)) if case.batch_first else array
 
 
+def call_of(case: Case, p: Problem) -> dict[str, Any]:
+    """Return the arguments of a call."""
+    resets = None if p.resets is None else turned(case, p.resets)
+    return {
+        "x": turned(case, p.x),
+        "state": state_of(p.h0, p.c0),
+        "lengths": p.lengths,
+        "resets": resets,
+    }
+
+
 def infer(case: Case, p: Problem, layer: Callable | None = None) -> Results:
-    """Run inference; return y and the final states."""
+    """Run inference, which has no masks; return y and the final states."""
     layer = layer or build(case, p)
-    y, state = layer(turned(case, p.x), state_of(p.h0, p.c0), lengths=p.lengths)
+    y, state = layer(**call_of(case, p))
     hn, cn = parts(state)
     results = {"y": turned(case, y), "hn": hn}
     return results if cn is None else results | {"cn": cn}
 
 
-def train(case: Case, p: Problem, layer: Any = None) -> Results:
-    """Run forward and backward through the layer; return everything that comes out."""
+def train(case: Case, p: Problem, layer: Any = None, recompute: bool = False) -> Results:
+    """Run forward and backward through the layer; return everything that comes out.
+
+    Masks are those that the layer draws for its first call, which `cases.draw` draws as well.
+    """
     layer = layer or build(case, p)
     layer.zero_grad()
-    y, state = layer.forward(turned(case, p.x), state_of(p.h0, p.c0), lengths=p.lengths)
-    dx, dstate = layer.backward(turned(case, p.dy), state_of(p.dhn, p.dcn))
+    layer.rng_state = {"seed": case.seed, "calls": 0}
+    y, state, tape = layer.record(**call_of(case, p), recompute=recompute)
+    dx, dstate = layer.backward(turned(case, p.dy), state_of(p.dhn, p.dcn), tape=tape)
     hn, cn = parts(state)
     dh0, dc0 = parts(dstate)
     grads = {name: value.copy() for name, value in layer.grads.items()}
     return collect(turned(case, y), hn, cn, turned(case, dx), dh0, dc0, grads)
 
 
-def native_spec(case: Case) -> Any:
-    """Return the specification as the extension module takes it."""
-    s = case.spec
-    return _rnncore.Spec(
-        s.cell, s.input_size, s.hidden_size, s.num_layers, s.num_directions,
-        s.proj_size, s.bias, s.nonlinearity, s.dtype,
-    )  # fmt: skip
-
-
 def train_at_the_border(
     case: Case,
     p: Problem,
-    masks: list | None = None,
     make: Callable[[np.ndarray], np.ndarray] = np.copy,
     threads: int = 1,
+    recompute: bool = False,
 ) -> Results:
     """Run the extension module itself on arrays that ``make`` copies, outputs included.
 
@@ -95,22 +120,26 @@ def train_at_the_border(
     def empty(*shape: int) -> np.ndarray:
         return make(np.full(shape, np.nan, case.dtype))
 
+    def copy(array: np.ndarray | None) -> np.ndarray | None:
+        return None if array is None else make(array)
+
     spec = case.spec
     h_shape, c_shape = (case.N, spec.output_size), (case.N, spec.hidden_size)
     params = [make(value) for value in p.params.values()]
     grads = [make(np.zeros_like(value)) for value in params]
-    h0, c0, dhn, dcn, dy, x = (
-        None if a is None else make(a) for a in (p.h0, p.c0, p.dhn, p.dcn, p.dy, p.x)
-    )
+    h0, c0, dhn, dcn, dy, x, resets = map(copy, (p.h0, p.c0, p.dhn, p.dcn, p.dy, p.x, p.resets))
     lengths = None if p.lengths is None else make(p.lengths.astype(np.int64))
+    masks = p.masks and Masks(p.masks.inputs, *([*map(copy, part)] for part in p.masks[1:]))
     has_c = spec.has_cell_state
     y, dx = empty(case.T, case.N, spec.features), empty(case.T, case.N, case.D)
     hn, dh0 = empty(spec.state_rows, *h_shape), empty(spec.state_rows, *h_shape)
     cn = empty(spec.state_rows, *c_shape) if has_c else None
     dc0 = empty(spec.state_rows, *c_shape) if has_c else None
-    packed = _rnncore.Packed(native_spec(case), params, threads)
-    tape = _rnncore.forward(packed, x, h0, c0, lengths, y, hn, cn, masks, True, threads)
-    _rnncore.backward(
+    packed = cpu.pack(spec, params, threads)
+    tape = cpu.forward(
+        packed, x, h0, c0, lengths, resets, y, hn, cn, masks, True, recompute, threads
+    )
+    cpu.backward(
         packed, tape, x, y, h0, c0, masks, dy, dhn, dcn, dx, dh0, dc0, grads, False, threads
     )
     return collect(y, hn, cn, dx, dh0, dc0, dict(zip(p.params, grads, strict=True)))

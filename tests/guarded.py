@@ -70,7 +70,7 @@ def check_training(dtype: str) -> int:
         for threads in (1, 2):
             expected = train_at_the_border(case, problem, threads=threads)
             for at_end in (True, False):
-                actual = train_at_the_border(case, problem, None, make_at(at_end), threads)
+                actual = train_at_the_border(case, problem, make_at(at_end), threads)
                 assert_same_bits(actual, expected)
                 runs += 1
     return runs

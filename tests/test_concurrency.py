@@ -69,7 +69,9 @@ def test_the_core_refuses_a_tape_of_another_stack() -> None:
         packed = _rnncore.Packed(spec, params, 1)
         x, y = drawn(4, 2, 3), np.empty((4, 2, hidden), np.float32)
         hn = np.empty((1, 2, hidden), np.float32)
-        tape = _rnncore.forward(packed, x, None, None, None, y, hn, None, None, True, 1)
+        tape = _rnncore.forward(
+            packed, x, None, None, None, None, y, hn, None, None, True, False, 1
+        )
         return packed, params, tape, [x, y, hn]
 
     _, _, tape, _ = parts(40)

@@ -23,7 +23,7 @@ def make(cell: str = "gru", **options: object) -> object:
     return CLASSES[cell](D, H, **{**plain, **options})
 
 
-def masks_of(layer: object, call: int, variational: bool = False) -> list:
+def masks_of(layer: object, call: int, variational: bool = False) -> functional.Masks:
     options = {"dropout": 0.5, "variational": variational, "seed": 11, "call": call}
     return functional.draw_masks(layer.spec, T, N, **options)
 
@@ -74,13 +74,13 @@ def test_masks_differ_by_seed_call_layer_and_direction() -> None:
 def test_a_variational_mask_is_the_same_at_every_step_and_acts_on_the_input_too() -> None:
     spec = CellSpec("gru", D, H, 2, 2)
     options = {"dropout": 0.5, "seed": 1}
-    first, second = functional.draw_masks(spec, T, N, variational=True, **options)
+    first, second = functional.draw_masks(spec, T, N, variational=True, **options).inputs
     assert first.shape == (T, N, D)
     assert second.shape == (T, N, 2 * H)
     for mask in (first, second):
         assert (mask == mask[0]).all()
         assert 0 < (mask[0] == 0).mean() < 1
-    first, second = functional.draw_masks(spec, T, N, **options)
+    first, second = functional.draw_masks(spec, T, N, **options).inputs
     assert first is None
     assert not (second == second[0]).all()
 

@@ -51,15 +51,51 @@ CONSTRUCTION = [
     (rc.GRU, {"seed": 1.5}, TypeError, "seed: expected an integer"),
     (rc.GRU, {"hiden_size": 3}, TypeError, "hiden_size"),
     (rc.GRU, {"proj_size": 3}, TypeError, "proj_size"),
-    (rc.LSTM, {"peephole": True}, NotImplementedError, "peephole"),
-    (rc.LSTM, {"coupled": True}, NotImplementedError, "coupled"),
-    (rc.GRU, {"reset_after": False}, NotImplementedError, "reset_after"),
-    (rc.GRU, {"recurrent_dropout": 0.5}, NotImplementedError, "recurrent_dropout"),
-    (rc.LSTM, {"zoneout": (0.1, 0.2)}, NotImplementedError, "zoneout"),
-    (rc.RNN, {"zoneout": 0.1}, NotImplementedError, "zoneout"),
-    (rc.RNN, {"layer_norm": True}, NotImplementedError, "layer_norm"),
-    (rc.RNN, {"activations": [("LeakyRelu", 0.01)]}, NotImplementedError, "activations"),
-    (rc.RNN, {"clip": 5}, NotImplementedError, "clip"),
+    (rc.LSTM, {"peephole": 1}, TypeError, "peephole: expected True or False, got 1"),
+    (rc.LSTM, {"coupled": None}, TypeError, "coupled: expected True or False, got None"),
+    (rc.GRU, {"reset_after": "no"}, TypeError, "reset_after: expected True or False, got 'no'"),
+    (rc.GRU, {"coupled": True}, TypeError, "coupled"),
+    (rc.LSTM, {"reset_after": False}, TypeError, "reset_after"),
+    (rc.RNN, {"peephole": True}, TypeError, "peephole"),
+    (rc.RNN, {"layer_norm": 1}, TypeError, "layer_norm: expected True or False, got 1"),
+    (rc.GRU, {"recurrent_dropout": 1.0}, ValueError, "recurrent_dropout: expected a probability"),
+    (rc.GRU, {"recurrent_dropout": "0"}, TypeError, "recurrent_dropout: expected a number"),
+    (rc.RNN, {"zoneout": 1.0}, ValueError, "zoneout: expected a probability of at least 0"),
+    (rc.RNN, {"zoneout": [0.1, 0.0]}, ValueError, "zoneout: expected one probability"),
+    (rc.LSTM, {"zoneout": (0.1, 0.2, 0.3)}, ValueError, "zoneout: expected a pair (p_h, p_c)"),
+    (rc.LSTM, {"zoneout": (0.1, "0")}, TypeError, "zoneout[1]: expected a number"),
+    (rc.RNN, {"clip": -1}, ValueError, "clip: expected a number above 0, got -1.0"),
+    (rc.RNN, {"clip": float("inf")}, ValueError, "clip: expected a finite number"),
+    (rc.RNN, {"clip": "5"}, TypeError, "clip: expected a number"),
+    (rc.RNN, {"activations": []}, ValueError, "activations: expected 1 names, got 0"),
+    (rc.LSTM, {"activations": ["Tanh"] * 4}, ValueError, "activations: expected 3 names, got 4"),
+    (rc.RNN, {"activations": ["tanh"]}, ValueError, "activations[0]: expected one of 'Affine'"),
+    (rc.RNN, {"activations": [5]}, TypeError, "activations[0]: expected one of 'Affine'"),
+    (rc.RNN, {"activations": [()]}, TypeError, "activations[0]: expected one of 'Affine'"),
+    (
+        rc.RNN,
+        {"activations": [("Tanh", 1.0)]},
+        ValueError,
+        "activations[0]: Tanh takes no numbers, got 1",
+    ),
+    (
+        rc.GRU,
+        {"activations": ["Sigmoid", ("LeakyRelu", 0.1, 0.2)]},
+        ValueError,
+        "activations[1]: LeakyRelu takes at most 1 numbers, got 2",
+    ),
+    (
+        rc.RNN,
+        {"activations": [("LeakyRelu", float("nan"))]},
+        ValueError,
+        "activations[0]: expected a finite number",
+    ),
+    (
+        rc.RNN,
+        {"activations": ["Tanh"], "nonlinearity": "relu"},
+        ValueError,
+        "activations: expected nonlinearity='tanh' beside it",
+    ),
     (rc.RNN, {"device": "cuda"}, NotImplementedError, "device: 'cuda'"),
     (rc.RNN, {"dtype": "float16"}, NotImplementedError, "dtype: float16"),
 ]
@@ -138,7 +174,15 @@ CALLS = [
     ({"x": normal(T, D), "lengths": 5.0}, TypeError, "lengths: expected an integer, got 5.0"),
     ({"resets": np.zeros((T, N), "i8")}, TypeError, "resets: expected dtype bool, got int64"),
     ({"resets": np.zeros((N, T), "?")}, ValueError, "resets: expected (5, 3), got (3, 5)"),
-    ({"resets": np.zeros((T, N), "?")}, NotImplementedError, "resets: not in this version"),
+    ({"resets": np.zeros((T, N, 1), "?")}, ValueError, "resets: expected (5, 3), got (5, 3, 1)"),
+    ({"resets": [[False] * N] * T}, TypeError, "resets: expected an array of bool, got a list"),
+    ({"resets": True}, TypeError, "resets: expected an array of bool, got True"),
+    ({"resets": normal(T, N)}, TypeError, "resets: expected dtype bool, got float32"),
+    (
+        {"x": normal(T, D), "resets": np.zeros((T, 1), "?")},
+        ValueError,
+        "resets: expected (5,), got (5, 1)",
+    ),
 ]
 
 
@@ -177,8 +221,6 @@ def test_an_array_for_the_state_of_a_gru_is_no_tuple() -> None:
 
 def test_recompute_and_other_devices_are_named() -> None:
     layer = rc.GRU(D, H)
-    with pytest.raises(NotImplementedError, match="recompute"):
-        layer.record(normal(T, N, D), recompute=True)
     with pytest.raises(TypeError, match="recompute: expected True or False"):
         layer.record(normal(T, N, D), recompute=1)
     with pytest.raises(NotImplementedError, match="device: 'cuda' is not in this version"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from both_backends import CLASSES, assert_same, both_backends, normal
 
 from rnncore import functional
 from rnncore.cells import CellSpec
+from rnncore.masks import Masks
 
 pytestmark = pytest.mark.usefixtures(both_backends.__name__)
 
@@ -76,6 +78,7 @@ def test_wrong_weights_masks_and_tapes_are_named() -> None:
         functional.forward(SPEC, weights, x, masks=[None])
     with pytest.raises(ValueError, match=re.escape("masks[1]: expected (5, 3, 6), got (5, 3, 4)")):
         functional.forward(SPEC, weights, x, masks=[None, normal(T, N, D)])
+    check_wrong_masks(x, weights)
     *_, tape = functional.forward(SPEC, weights, x)
     with pytest.raises(RuntimeError, match="another layer or specification"):
         functional.backward(CellSpec("gru", D, H, 2, bias=False), weights, tape)
@@ -84,3 +87,24 @@ def test_wrong_weights_masks_and_tapes_are_named() -> None:
     functional.backward(SPEC, weights, tape)
     with pytest.raises(RuntimeError, match="already spent"):
         functional.backward(SPEC, weights, tape)
+
+
+def check_wrong_masks(x: np.ndarray, weights: dict[str, np.ndarray]) -> None:
+    none, kept, dropped = [None, None], np.zeros((T, N, H), bool), normal(N, H)
+    zoned = replace(SPEC, zoneout=(0.1, 0.0))
+    wrong = [
+        (SPEC, Masks([None], none, none, none), "masks.inputs: expected 2 entries, got 1"),
+        (SPEC, Masks(none, [None], none, none), "masks.recurrent: expected 2 entries, got 1"),
+        (SPEC, Masks(none, [None, dropped[1:]], none, none),
+         "masks.recurrent[1]: expected (3, 6), got (2, 6)"),
+        (zoned, Masks(none, none, [kept, kept[1:]], none),
+         "masks.zoneout_h[1]: expected (5, 3, 6), got (4, 3, 6)"),
+        (SPEC, Masks(none, none, [kept, None], none), "masks.zoneout_h: expected None alone"),
+        (zoned, Masks(none, none, none, [kept, None]), "masks.zoneout_c: expected None alone"),
+    ]  # fmt: skip
+    for spec, masks, words in wrong:
+        with pytest.raises(ValueError, match=re.escape(words)):
+            functional.forward(spec, weights, x, masks=masks)
+    floats = Masks(none, none, [kept.astype("f4"), None], none)
+    with pytest.raises(TypeError, match=re.escape("masks.zoneout_h[0]: expected dtype bool")):
+        functional.forward(zoned, weights, x, masks=floats)

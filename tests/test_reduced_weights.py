@@ -238,7 +238,7 @@ def test_reduced_weights_are_for_inference_alone() -> None:
     packed = _rnncore.Packed(spec, arrays, 1)
     x, y, hn = (np.zeros((2, 1, n), np.float32) for n in (3, 4, 4))
     with pytest.raises(ValueError, match="reduced weights are for inference"):
-        _rnncore.forward(packed, x, None, None, None, y, hn[:1], None, None, True, 1)
+        _rnncore.forward(packed, x, None, None, None, None, y, hn[:1], None, None, True, False, 1)
     with pytest.raises(ValueError, match="weights: expected 'full', 'bfloat16' or 'int8'"):
         _rnncore.Spec("gru", 3, 4, 1, 1, weights="float16")
     spec = _rnncore.Spec("gru", 3, 4, 1, 1, dtype="float64", weights="int8")

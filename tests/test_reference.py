@@ -6,7 +6,15 @@ import math
 
 import numpy as np
 import pytest
-from cases import CELLS, Case, assert_results_close, draw, run_reference
+from cases import (
+    CELLS,
+    Case,
+    assert_results_close,
+    draw,
+    forward_reference,
+    input_masks,
+    run_reference,
+)
 from finite_differences import assert_gradients_match_differences
 
 from rnncore import reference
@@ -53,23 +61,20 @@ def test_reference_gradients_equal_finite_differences(
     problem = draw(case)
     if ragged:
         problem.lengths = np.array([2, 4, 0])
-
-    def forward(p):
-        return reference.forward(case.spec, p.params, p.x, p.h0, p.c0, p.lengths)[:3]
-
-    assert_gradients_match_differences(problem, forward, run_reference(case, problem))
+    assert_gradients_match_differences(
+        problem, lambda p: forward_reference(case, p)[:3], run_reference(case, problem)
+    )
 
 
 def test_masks_multiply_each_layers_input_and_its_gradient() -> None:
     case = Case(cell="gru", T=4, N=2, D=3, H=2, layers=2, dtype="float64")
     problem, rng = draw(case), np.random.default_rng(5)
     masks = [2.0 * rng.integers(0, 2, (4, 2, 3)), np.broadcast_to([[[0.0, 2.0]]], (4, 2, 2))]
-
-    def forward(p):
-        return reference.forward(case.spec, p.params, p.x, p.h0, p.c0, None, masks)[:3]
-
-    results = run_reference(case, problem, masks)
-    assert_gradients_match_differences(problem, forward, results)
+    problem.masks = input_masks(case, masks)
+    results = run_reference(case, problem)
+    alone = reference.forward(case.spec, problem.params, problem.x, problem.h0, None, None, masks)
+    assert np.array_equal(results["y"], alone[0])
+    assert_gradients_match_differences(problem, lambda p: forward_reference(case, p)[:3], results)
     assert (results["dx"][masks[0] == 0] == 0).all()
     assert (masks[0] == 0).any()
     assert (results["d weight_ih_l1"][:, 0] == 0).all()

@@ -3,23 +3,37 @@
 // A cell's text compiles for every vector width and for CUDA, so it includes nothing and names no
 // memory: it works on values the driver has put into registers. `Real` offers + - * / and the
 // comparisons; sigmoid(x), tanh(x), fma(a, b, c), constant<Real>(double) and select(condition, a,
-// b) are declared before this header.
+// b) are declared before this header, and for x <= 0 exp_negative(x) and exp_minus_one(x), for x
+// from 0 to 1 log_one_plus(x).
 //
 // A cell names its gates by slots, the places where a step keeps them on the tape:
 //
+// - kParameterGates: blocks of H rows that its weights and biases have
 // - kSlots: values that a unit and step keeps
-// - kGates: how many of them each of the two matrix products contributes to
-// - kInputSlot: first of the kGates slots that W x (and the input's bias) goes to
-// - kRecurrentSlot: first of the kGates slots that U h goes to
-// - kInputOrder, kRecurrentOrder: which gate of the parameters each of these slots is
+// - kInputGates, kInputSlot, kInputOrder: how many slots W x contributes to, which is the first of
+//   them, and which gate of the parameters each one is
+// - kRecurrentGates, kRecurrentSlot, kRecurrentOrder: the same of U h
+// - kFirstGates: how many of these are made of h[t-1] before the cell's first phase; those that are
+//   left are made, before its second phase, of what the first one calls `hidden`
 // - kCarriesC: whether a second state c goes from step to step
 // - kReadsH: whether the equations read h[t-1] beside the product U h[t-1]
 //
 // Where the two slot ranges are the same, the products and both biases share one sum.
+//
+// Its functions, each for the phases that it has:
+//
+// - forward<kPhase>(options, own, slots, state): the slots hold the gates' inputs, then what
+//   backward needs of them
+// - output(options, output_gate, c): h' of cells that carry c, apart so that c' may be normalised
+//   first; output_gate(options, slots) gives the gate back, new_c(...) the c' of a step gone by
+// - backward<kPhase>(options, own, slots, state, gradient), last phase first, and
+//   output_backward(...): the slots become gradients of the gates' inputs
 #pragma once
 
 #ifndef RNNCORE_CELL_FUNCTION
 #define RNNCORE_CELL_FUNCTION static inline __attribute__((always_inline))
+#define RNNCORE_CELL_METHOD inline __attribute__((always_inline))
+#define RNNCORE_CELL_CALL __attribute__((noinline))
 #endif
 
 namespace rnncore {
@@ -29,15 +43,26 @@ namespace RNNCORE_ISA {
 template <class Real>
 struct StepState {
   Real h_before, c_before;
-  Real h, c;
+  Real h_entering;   // h[t-1] as it enters U: less what recurrent dropout drops
+  Real h, c;         // c: as the step makes it
+  Real output_gate;  // of cells that carry c
+  Real hidden;       // what a second product multiplies
+};
+
+// A unit's own weights, where the options have them.
+template <class Real>
+struct UnitWeights {
+  Real peephole[3];  // of i, f, o
 };
 
 // Gradients that flow through one step, from t to t-1.
 template <class Real>
 struct StepGradient {
-  Real dh;      // in: dL/dh[t], complete
-  Real dc;      // in: the part of dL/dc[t] that came from t+1; out: the part for t-1
-  Real direct;  // out: what of dL/dh[t-1] does not go through the product U h
+  Real dh;        // in: dL/dh[t], complete
+  Real dhidden;   // in, of a first phase that has a second: dL/dhidden
+  Real dc;        // in: dL/dc[t] as the step made it, complete; out: the part for t-1
+  Real direct;    // out: what of dL/dh[t-1] goes past the product U h
+  Real entering;  // out: what of the gradient of h_entering does
 };
 
 }  // namespace RNNCORE_ISA

@@ -3,43 +3,113 @@
 //   i = sigmoid(a_i)   f = sigmoid(a_f)   g = tanh(a_g)   o = sigmoid(a_o)
 //   c' = f c + i g     h' = o tanh(c')
 //
-// where a = W x + U h + b_ih + b_hh. The slots hold i f g o, then their gradients da.
+// where a = W x + U h + b_ih + b_hh; with peepholes (Gers and Schmidhuber 2000) + p_i c, + p_f c
+// and + p_o c'. Coupled gates (Greff et al. 2015) have f = 1 - i. The slots hold i f g o, or i g o,
+// then their gradients da.
 #pragma once
 
-#include "cells/cell.h"
+#include "cells/activations.h"
 
 namespace rnncore {
 namespace RNNCORE_ISA {
 
+template <bool kCoupled>
+struct LstmGates;
+template <>
+struct LstmGates<false> {
+  static constexpr int kSlots = 4, kI = 0, kF = 1, kG = 2, kO = 3;
+  static constexpr int kOrder[kSlots] = {0, 1, 2, 3};
+};
+template <>
+struct LstmGates<true> {
+  static constexpr int kSlots = 3, kI = 0, kF = 0, kG = 1, kO = 2;
+  static constexpr int kOrder[kSlots] = {0, 2, 3};
+};
+
+template <bool kCoupled>
 struct LstmCell {
-  static constexpr int kSlots = 4, kGates = 4, kInputSlot = 0, kRecurrentSlot = 0;
-  static constexpr int kInputOrder[kGates] = {0, 1, 2, 3};
-  static constexpr int kRecurrentOrder[kGates] = {0, 1, 2, 3};
+  using Gates = LstmGates<kCoupled>;
+  static constexpr int kI = Gates::kI, kF = Gates::kF, kG = Gates::kG, kO = Gates::kO;
+  static constexpr int kParameterGates = 4, kSlots = Gates::kSlots;
+  static constexpr int kInputGates = kSlots, kInputSlot = 0;
+  static constexpr const int* kInputOrder = Gates::kOrder;
+  static constexpr int kRecurrentGates = kSlots, kRecurrentSlot = 0, kFirstGates = kSlots;
+  static constexpr const int* kRecurrentOrder = Gates::kOrder;
   static constexpr bool kCarriesC = true, kReadsH = false;
 
-  template <class Real>
-  RNNCORE_CELL_FUNCTION void forward(Real slots[kSlots], StepState<Real>& state) {
-    slots[0] = sigmoid(slots[0]);
-    slots[1] = sigmoid(slots[1]);
-    slots[2] = tanh(slots[2]);
-    slots[3] = sigmoid(slots[3]);
-    state.c = fma(slots[1], state.c_before, slots[0] * slots[2]);
-    state.h = slots[3] * tanh(state.c);
+  template <int kPhase, class Options, class Real>
+  RNNCORE_CELL_FUNCTION void forward(const Options& options, const UnitWeights<Real>& own,
+                                     Real slots[kSlots], StepState<Real>& state) {
+    if (options.peephole) {
+      slots[kI] = fma(own.peephole[0], state.c_before, slots[kI]);
+      if (!kCoupled) slots[kF] = fma(own.peephole[1], state.c_before, slots[kF]);
+    }
+    const Real i = options.gate.forward(slots[kI]);
+    const Real f = kCoupled ? constant<Real>(1.0) - i : options.gate.forward(slots[kF]);
+    const Real g = options.candidate.forward(slots[kG]);
+    if (!options.peephole) state.output_gate = options.gate.forward(slots[kO]);
+    state.c = fma(f, state.c_before, i * g);
+    if (options.peephole) {
+      slots[kO] = fma(own.peephole[2], state.c, slots[kO]);
+      state.output_gate = options.gate.forward(slots[kO]);
+    }
   }
 
-  //   dc += dh o (1 - tanh(c')^2);  the part for t-1 is dc f
-  template <class Real>
-  RNNCORE_CELL_FUNCTION void backward(Real slots[kSlots], const StepState<Real>& state,
+  template <class Options, class Real>
+  RNNCORE_CELL_FUNCTION Real output(const Options& options, Real output_gate, Real c) {
+    return output_gate * options.output.of(c);
+  }
+  template <class Options, class Real>
+  RNNCORE_CELL_FUNCTION Real output_gate(const Options& options, const Real slots[kSlots]) {
+    return options.gate.value(slots[kO]);
+  }
+  template <class Options, class Real>
+  RNNCORE_CELL_FUNCTION Real new_c(const Options& options, const Real slots[kSlots],
+                                   Real c_before) {
+    const Real i = options.gate.value(slots[kI]);
+    const Real f = kCoupled ? constant<Real>(1.0) - i : options.gate.value(slots[kF]);
+    return fma(f, c_before, i * options.candidate.value(slots[kG]));
+  }
+
+  // The output gate's da, and dc + dh o (1 - tanh(c)^2) for the c that went into tanh.
+  template <class Options, class Real>
+  RNNCORE_CELL_FUNCTION Real output_backward(const Options& options, Real slots[kSlots], Real c,
+                                             Real dh, Real dc) {
+    const Evaluated<Real> o = options.gate.both(slots[kO]), t = options.output.both_of(c);
+    slots[kO] = dh * t.value * o.slope;
+    return fma(dh * o.value, t.slope, dc);
+  }
+
+  //   dc += p_o da_o;  the part for t-1 is dc f + p_i da_i + p_f da_f
+  template <int kPhase, class Options, class Real>
+  RNNCORE_CELL_FUNCTION void backward(const Options& options, const UnitWeights<Real>& own,
+                                      Real slots[kSlots], const StepState<Real>& state,
                                       StepGradient<Real>& gradient) {
-    const Real one = constant<Real>(1.0);
-    const Real i = slots[0], f = slots[1], g = slots[2], o = slots[3];
-    const Real tanh_c = tanh(state.c);
-    const Real dc = fma(gradient.dh * o, fma(-tanh_c, tanh_c, one), gradient.dc);
-    slots[0] = dc * g * (i * (one - i));
-    slots[1] = dc * state.c_before * (f * (one - f));
-    slots[2] = dc * i * fma(-g, g, one);
-    slots[3] = gradient.dh * tanh_c * (o * (one - o));
-    gradient.dc = dc * f;
+    const Evaluated<Real> i = options.gate.both(slots[kI]);
+    const Evaluated<Real> g = options.candidate.both(slots[kG]);
+    Real dc = gradient.dc;
+    if (options.peephole) dc = fma(own.peephole[2], slots[kO], dc);
+    if (kCoupled) {
+      slots[kI] = dc * (g.value - state.c_before) * i.slope;
+      gradient.dc = dc * (constant<Real>(1.0) - i.value);
+    } else {
+      const Evaluated<Real> f = options.gate.both(slots[kF]);
+      slots[kI] = dc * g.value * i.slope;
+      slots[kF] = dc * state.c_before * f.slope;
+      gradient.dc = dc * f.value;
+      if (options.peephole) gradient.dc = fma(own.peephole[1], slots[kF], gradient.dc);
+    }
+    slots[kG] = dc * i.value * g.slope;
+    if (options.peephole) gradient.dc = fma(own.peephole[0], slots[kI], gradient.dc);
+  }
+
+  // Once the slots hold gradients.
+  template <class Real>
+  RNNCORE_CELL_FUNCTION void add_peephole_gradients(const Real slots[kSlots],
+                                                    const StepState<Real>& state, Real sums[3]) {
+    sums[0] = fma(slots[kI], state.c_before, sums[0]);
+    if (!kCoupled) sums[1] = fma(slots[kF], state.c_before, sums[1]);
+    sums[2] = fma(slots[kO], state.c, sums[2]);
   }
 };
 

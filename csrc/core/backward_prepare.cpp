@@ -7,13 +7,14 @@
 namespace rnncore {
 namespace {
 
-// Where row gate * units + unit of a weight's gradient is found in a slot row.
-Buffer slot_columns(const CellShape& shape, const int* order, int first_slot, int64_t units) {
-  Buffer columns = Buffer::of<int64_t>(shape.gates * units);
-  for (int place = 0; place < shape.gates; ++place) {
+// Where row gate * units + unit of a weight's gradient is found in rows of so many slots.
+Buffer slot_columns(const CellShape& shape, const int* order, int gates, int slots, int first_slot,
+                    int64_t units) {
+  Buffer columns = Buffer::zeros<int64_t>(shape.parameter_gates * units);
+  for (int place = 0; place < gates; ++place) {
     int64_t* to = columns.as<int64_t>() + order[place] * units;
     for (int64_t u = 0; u < units; ++u) {
-      to[u] = (u / kGroup * shape.slots + first_slot + place) * kGroup + u % kGroup;
+      to[u] = (u / kGroup * slots + first_slot + place) * kGroup + u % kGroup;
     }
   }
   return columns;
@@ -33,23 +34,31 @@ BackwardRun<T>::BackwardRun(const PackedStack& packed, Tape::Content& tape,
   state_stride_ = padded(std::max(spec_.hidden_size, spec_.outputs()));
   directions_.resize(static_cast<size_t>(spec_.num_layers * spec_.num_directions));
   const CellShape& shape = packed_.shape;
-  input_columns_ = slot_columns(shape, shape.input_order, shape.input_slot, spec_.hidden_size);
-  recurrent_columns_ =
-      slot_columns(shape, shape.recurrent_order, shape.recurrent_slot, spec_.hidden_size);
+  const int64_t units = spec_.hidden_size;
+  const bool norm = spec_.layer_norm;
+  input_columns_ =
+      slot_columns(shape, shape.input_order, shape.input_gates,
+                   norm ? shape.input_gates : shape.slots, norm ? 0 : shape.input_slot, units);
+  recurrent_columns_ = slot_columns(shape, shape.recurrent_order, shape.recurrent_gates,
+                                    norm ? shape.recurrent_gates : shape.slots,
+                                    norm ? 0 : shape.recurrent_slot, units);
   output_columns_ = Buffer::of<int64_t>(spec_.outputs());
   for (int64_t p = 0; p < spec_.outputs(); ++p) output_columns_.as<int64_t>()[p] = p;
   choose_scratch();
+  choose_options();
   allocate();
   locate();
   fill_states();
-  retain_tape();
+  take_gates();
   fit(threads);
 }
 
 template <class T>
 void BackwardRun<T>::fit(int threads) {
   if (!scratch_.empty() && threads >= threads_) return;
-  plan_ = make_plan(work_of(packed_, sequences_), threads);
+  Work work = work_of(packed_, sequences_);
+  if (tape_.recompute) work.directions = 1;  // one after the other, block by block
+  plan_ = make_plan(work, threads);
   // Products over all steps split evenly whatever the recurrence does, where they are worth it.
   const int64_t products =
       sequences_.live() * spec_.hidden_size * spec_.gates() * (spec_.outputs() + spec_.input_size);
@@ -60,6 +69,11 @@ void BackwardRun<T>::fit(int threads) {
     scratch.a = Buffer::of<const T*>(2 * kRowsAtOnce);
     scratch.c = Buffer::of<T*>(kRowsAtOnce);
     scratch.outer = Buffer::of<T>(kOuterScratch);
+    if (spec_.layer_norm) scratch.row = Buffer::of<T>(3 * padded(spec_.hidden_size));
+    if (!call_.forward.masks.recurrent.empty()) {
+      scratch.entering = Buffer::of<T>(kRowsAtOnce * spec_.outputs());
+    }
+    if (tape_.recompute) scratch.known = Buffer::of<const T*>(2 * kRebuiltAtOnce);
     if (spec_.num_directions == 2) {
       const int64_t widest =
           std::max(spec_.input_size, spec_.num_layers > 1 ? spec_.layer_inputs(1) : 0);
@@ -81,15 +95,37 @@ void BackwardRun<T>::choose_scratch() {
     weights += static_cast<double>(spec_.num_directions * spec_.gates() * spec_.hidden_size) *
                static_cast<double>(across);
   }
-  adds_at_once_ = weights * static_cast<double>(sequences_.live()) < kShort;
+  const double products = weights * static_cast<double>(sequences_.live());
+  adds_at_once_ = products < kShort && !tape_.recompute;
   sums_wait_ = !adds_at_once_ || sequences_.live() > kRowsAtOnce;
 }
 
 template <class T>
+void BackwardRun<T>::choose_options() {
+  const bool norm = spec_.layer_norm;
+  const CellShape& shape = packed_.shape;
+  unit_places_ = UnitGradients(spec_.peephole, norm, shape.carries_c, padded(spec_.hidden_size),
+                               shape.input_gates, shape.recurrent_gates);
+  optional_ = has_options(spec_, call_.forward.masks, sequences_);
+  if (!optional_) return;
+  zeros_ = Buffer::zeros<T>(state_stride_);
+  for (size_t i = 0; i < directions_.size(); ++i) {
+    Direction& d = directions_[i];
+    d.options = cell_options<T>(spec_, packed_.panels[i]);
+    d.options.fresh = sequences_.fresh(i % static_cast<size_t>(spec_.num_directions) == 1);
+    d.options.zeros = zeros_.template as<T>();
+    d.random.locate(spec_, call_.forward.masks, sequences_, i);
+    d.random.put_into(d.options);
+    d.unit_gradients = Buffer::zeros<T>(sequences_.batch() * unit_places_.size);
+  }
+}
+
+template <class T>
 void BackwardRun<T>::allocate() {
-  const int64_t batch = sequences_.batch(), live = sequences_.live();
+  const int64_t batch = sequences_.batch();
   const int64_t units = spec_.hidden_size, outputs = spec_.outputs(), gates = spec_.gates();
-  const bool reads_h = packed_.shape.reads_h;
+  const bool skips =
+      packed_.shape.input_gates < gates;  // rows of gradients that nothing is added to
   for (int64_t layer = 0; layer < spec_.num_layers; ++layer) {
     for (int64_t k = 0; k < spec_.num_directions; ++k) {
       Direction& d = direction(layer, k);
@@ -97,16 +133,19 @@ void BackwardRun<T>::allocate() {
       d.dh = Buffer::zeros<T>(states);
       d.dc = Buffer::zeros<T>(spec_.carries_c() ? states : 0);
       d.c_initial = Buffer::zeros<T>(spec_.carries_c() ? states : 0);
-      d.direct = Buffer::zeros<T>(reads_h ? states : 0);
+      const bool kept_h = d.options.kept_h.first || d.options.zoneout_h > 0;
+      if (packed_.shape.reads_h || kept_h) d.direct = Buffer::zeros<T>(states);
+      d.bias_sums = Buffer::of<T>(spec_.bias ? packed_.slot_row() : 0);
       d.h_initial = Buffer::zeros<T>(states);
-      if (spec_.proj_size) d.doutput = Buffer::of<T>(live * padded(outputs));
+      if (spec_.layer_norm) d.row_gradients = Buffer::zeros<T>(states);
       d.x.allocate(batch);
       d.y.allocate(batch);
       d.dy.allocate(batch);
       const int64_t matrices = gates * units * (spec_.layer_inputs(layer) + outputs);
       const int64_t biases = spec_.bias ? 2 * gates * units : 0;
       const int64_t projection = spec_.proj_size * units;
-      if (sums_wait_) d.weights = Buffer::of<T>(matrices + biases + projection);
+      const int64_t all = matrices + biases + projection;
+      if (sums_wait_) d.weights = skips ? Buffer::zeros<T>(all) : Buffer::of<T>(all);
     }
     if (layer + 1 == spec_.num_layers) continue;
     inner_.push_back(Buffer::of<T>(sequences_.steps() * batch * spec_.num_directions * outputs));
@@ -174,17 +213,57 @@ void BackwardRun<T>::fill_states() {
   }
 }
 
-// With `retain` the gradients go to a copy of the gates, else over them.
+// Room for some rows of gates; what a block makes again, or a copy of the tape's.
 template <class T>
-void BackwardRun<T>::retain_tape() {
+void BackwardRun<T>::allocate_gates(Gates& gates, int64_t rows) {
+  const CellShape& shape = packed_.shape;
+  const int64_t wide = padded(spec_.hidden_size);
+  gates.slots_block = Buffer::of<T>(rows * tape_.slots_stride);
+  if (!spec_.layer_norm) return;
+  gates.norm_input_block = Buffer::of<T>(rows * shape.input_gates * wide);
+  gates.norm_recurrent_block = Buffer::of<T>(rows * shape.recurrent_gates * wide);
+}
+
+// Gradients overwrite the tape's gates, with `retain` a copy of them, and where the tape has none
+// those that a block makes again.
+template <class T>
+void BackwardRun<T>::take_gates() {
+  const auto copy = [](const Buffer& from, Buffer& to) {
+    if (from.size()) std::memcpy(to.as<char>(), from.as<char>(), from.size());
+  };
+  const auto point = [&](Gates& gates, const Buffer& slots, const Buffer& input,
+                         const Buffer& recurrent, const Buffer& inverse, const Buffer& hidden) {
+    gates.slots = slots.as<T>();
+    gates.hidden = hidden.as<T>();
+    if (!spec_.layer_norm) return;
+    gates.normalised =
+        normalised_rows<T>(packed_.shape, spec_.hidden_size, input, recurrent, inverse);
+  };
+  const int64_t outputs = spec_.proj_size ? padded(spec_.outputs()) : 0;
+  if (tape_.recompute) {
+    Gates& g = block_gates_;
+    const int64_t rows = block_rows(), wide = padded(spec_.hidden_size);
+    allocate_gates(g, rows);
+    if (spec_.layer_norm) g.inverse_block = Buffer::of<T>(rows * kInverses);
+    if (spec_.has_hidden()) g.hidden_block = Buffer::of<T>(rows * wide);
+    g.doutput = Buffer::of<T>(rows * outputs);
+    point(g, g.slots_block, g.norm_input_block, g.norm_recurrent_block, g.inverse_block,
+          g.hidden_block);
+    return;
+  }
   for (size_t i = 0; i < directions_.size(); ++i) {
-    const Buffer& slots = tape_.layers[i].slots;
-    Direction& d = directions_[i];
-    if (call_.retain) {
-      d.retained = Buffer(slots.size());
-      std::memcpy(d.retained.template as<char>(), slots.as<char>(), slots.size());
+    const LayerTape& tape = tape_.layers[i];
+    Gates& g = directions_[i].gates;
+    g.doutput = Buffer::of<T>(sequences_.live() * outputs);
+    if (!call_.retain) {
+      point(g, tape.slots, tape.norm_input, tape.norm_recurrent, tape.inverse, tape.hidden);
+      continue;
     }
-    d.slots = (call_.retain ? d.retained : slots).template as<T>();
+    allocate_gates(g, sequences_.live());
+    copy(tape.slots, g.slots_block);
+    copy(tape.norm_input, g.norm_input_block);
+    copy(tape.norm_recurrent, g.norm_recurrent_block);
+    point(g, g.slots_block, g.norm_input_block, g.norm_recurrent_block, tape.inverse, tape.hidden);
   }
 }
 
@@ -199,7 +278,10 @@ void BackwardRun<T>::write_states() const {
       if (call_.dh0) std::copy_n(dh, outputs, static_cast<T*>(call_.dh0) + row * outputs);
       if (!call_.dc0 || !spec_.carries_c()) continue;
       const T* dc = d.dc.template as<T>() + r * state_stride_;
-      std::copy_n(dc, units, static_cast<T*>(call_.dc0) + row * units);
+      T* to = static_cast<T*>(call_.dc0) + row * units;
+      const unsigned char* fresh = sequences_.fresh(i % spec_.num_directions == 1);
+      const bool replaced = fresh && sequences_.length()[r] && fresh[r];  // by the first segment's
+      replaced ? std::fill_n(to, units, T(0)) : std::copy_n(dc, units, to);
     }
   }
 }

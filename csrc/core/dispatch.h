@@ -20,20 +20,6 @@ inline const Kernels<double>& kernels_of<double>(const KernelTable& table) {
   return table.f64;
 }
 
-inline Cell cell_of(CellKind kind) {
-  switch (kind) {
-    case CellKind::rnn_tanh:
-      return kRnnTanh;
-    case CellKind::rnn_relu:
-      return kRnnRelu;
-    case CellKind::lstm:
-      return kLstm;
-    case CellKind::gru:
-      return kGru;
-  }
-  return kLstm;
-}
-
 template <class T>
 const WeightKernels<T>& weight_kernels(const KernelTable& table, Weights weights) {
   const Weighting which = weights == Weights::full       ? kFull

@@ -41,6 +41,7 @@ int64_t Tape::nbytes() const {
   size_t bytes = 0;
   for (const LayerTape& layer : content_->layers) {
     bytes += layer.slots.size() + layer.c.size() + layer.hidden.size();
+    bytes += layer.norm_input.size() + layer.norm_recurrent.size() + layer.inverse.size();
   }
   for (const Buffer& buffer : content_->outputs) bytes += buffer.size();
   for (const Buffer& buffer : content_->masked) bytes += buffer.size();

@@ -15,7 +15,7 @@ Work work_of(const PackedStack::Content& packed, const Sequences& sequences) {
   work.directions = s.num_directions;
   work.layers = s.num_layers;
   work.groups = padded(s.hidden_size) / kGroup;
-  work.gates = s.gates();
+  work.gates = packed.shape.recurrent_gates;
   work.inputs = s.layer_inputs(s.num_layers > 1 ? 1 : 0);
   work.outputs = s.outputs();
   work.item_size = s.item_size();
@@ -23,7 +23,8 @@ Work work_of(const PackedStack::Content& packed, const Sequences& sequences) {
                      : s.weights == Weights::bfloat16 ? 2
                                                       : static_cast<double>(s.item_size());
   work.lanes = s.dtype == Dtype::float32 ? packed.table->f32.lanes : packed.table->f64.lanes;
-  work.projected = s.proj_size != 0;
+  const int64_t phases = packed.shape.second_gates() ? 2 : 1;
+  work.meetings = phases * (s.layer_norm ? 2 : 1) + (s.proj_size ? 1 : 0);
   return work;
 }
 
@@ -36,21 +37,23 @@ ForwardRun<T>::ForwardRun(const PackedStack& packed, const ForwardCall& call, Ta
       weights_(weight_kernels<T>(*packed_.table, packed_.spec.weights)),
       tape_(tape) {
   Sequences& sequences = tape ? tape->sequences : own_sequences_;
-  sequences = Sequences(call.steps, call.batch, call.lengths);
+  sequences = Sequences(call.steps, call.batch, call.lengths, call.resets);
   sequences_ = &sequences;
   state_stride_ = padded(std::max(spec_.hidden_size, spec_.outputs()));
   slots_stride_ = slots_stride_of<T>(packed_.slot_row());
   if (tape) {
     tape->spec = spec_;
     tape->slots_stride = slots_stride_;
+    tape->recompute = call.recompute;
   }
-  masks_ = call.masks;
+  masks_ = call.masks.inputs;
   masks_.resize(static_cast<size_t>(spec_.num_layers));
   make_crew(together_, threads);
   crew_ = &together_;
   chunk_ = together_.plan.chunk;
   allocate_states();
   allocate_between();
+  choose_options(call);
 }
 
 template <class T>
@@ -59,10 +62,12 @@ void ForwardRun<T>::make_crew(Crew& crew, int threads) const {
   Plan& plan = crew.plan;
   plan.chunk = std::max<int64_t>(1, std::min(plan.chunk, sequences_->steps()));
   const int64_t rows = plan.chunk * ((sequences_->batch() + plan.rows - 1) / plan.rows);
+  const int64_t units = padded(spec_.hidden_size);
   crew.scratch.resize(static_cast<size_t>(plan.members()));
   for (Scratch& scratch : crew.scratch) {
     scratch.a = Buffer::of<const T*>(rows);
     scratch.c = Buffer::of<T*>(rows);
+    if (spec_.layer_norm) scratch.row = Buffer::of<T>(units);
     if (spec_.weights == Weights::int8) allocate_records(scratch);
   }
   crew.row_barriers = std::vector<Barrier>(static_cast<size_t>(plan.rows));
@@ -79,9 +84,9 @@ void ForwardRun<T>::allocate_records(Scratch& scratch) const {
     inputs = std::max(inputs, weights_.record_bytes(spec_.layer_inputs(layer)));
   }
   const int64_t states = weights_.record_bytes(std::max(spec_.hidden_size, spec_.outputs()));
-  const int64_t batch = sequences_->batch();
-  scratch.x_records = Buffer::of<char>(inputs * std::max(batch, kRecordsAtOnce));
-  scratch.h_records = Buffer::of<char>(states * batch);
+  const int64_t rows = std::max(sequences_->batch(), kRecordsAtOnce);
+  scratch.x_records = Buffer::of<char>(inputs * rows);
+  scratch.h_records = Buffer::of<char>(states * rows);
 }
 
 template <class T>
@@ -120,12 +125,17 @@ void ForwardRun<T>::allocate_states() {
     d.c = d.c_block.template as<T>();
     d.x.allocate(batch);
     d.y.allocate(batch);
-    if (spec_.proj_size && !tape_) d.hidden = Buffer::of<T>(batch * wide);
+    if (spec_.has_hidden() && !keeps_gates()) d.hidden = Buffer::of<T>(batch * wide);
     if (!tape_) continue;
     LayerTape& tape = tape_->layers[i];
-    tape.slots = Buffer::of<T>(live * slots_stride_);
     if (spec_.carries_c()) tape.c = Buffer::of<T>(live * wide);
-    if (spec_.proj_size) tape.hidden = Buffer::of<T>(live * wide);
+    if (!keeps_gates()) continue;
+    tape.slots = Buffer::of<T>(live * slots_stride_);
+    if (spec_.has_hidden()) tape.hidden = Buffer::of<T>(live * wide);
+    if (!spec_.layer_norm) continue;
+    tape.norm_input = Buffer::of<T>(live * packed_.shape.input_gates * wide);
+    tape.norm_recurrent = Buffer::of<T>(live * packed_.shape.recurrent_gates * wide);
+    tape.inverse = Buffer::of<T>(live * kInverses);
   }
 }
 
@@ -144,8 +154,33 @@ void ForwardRun<T>::allocate_between() {
     const int64_t values = inner_steps() * batch * spec_.layer_inputs(layer);
     masked.push_back(has ? Buffer::of<T>(values) : Buffer());
   }
-  for (int64_t d = 0; d < spec_.num_directions && !tape_; ++d) {
-    slots_.push_back(Buffer::of<T>(chunk_ * batch * slots_stride_));
+  const int64_t rows = chunk_ * batch, wide = padded(spec_.hidden_size);
+  for (int64_t d = 0; d < spec_.num_directions && !keeps_gates(); ++d) {
+    Chunk& chunk = chunks_.emplace_back();
+    chunk.slots = Buffer::of<T>(rows * slots_stride_);
+    if (!spec_.layer_norm) continue;
+    chunk.norm_input = Buffer::of<T>(rows * packed_.shape.input_gates * wide);
+    chunk.norm_recurrent = Buffer::of<T>(rows * packed_.shape.recurrent_gates * wide);
+    chunk.inverse = Buffer::of<T>(rows * kInverses);
+  }
+}
+
+// What each layer and direction does beyond its plain equations; masks come with bind().
+template <class T>
+void ForwardRun<T>::choose_options(const ForwardCall& call) {
+  optional_ = has_options(spec_, call.masks, *sequences_);
+  if (!optional_) return;
+  zeros_ = Buffer::zeros<T>(state_stride_);
+  for (size_t i = 0; i < directions_.size(); ++i) {
+    Direction& d = directions_[i];
+    d.options = cell_options<T>(spec_, packed_.panels[i]);
+    d.options.fresh = sequences_->fresh(i % static_cast<size_t>(spec_.num_directions) == 1);
+    d.options.zeros = zeros_.template as<T>();
+    if (call.masks.recurrent.empty() || !call.masks.recurrent[i]) continue;
+    for (int side = 0; side < 2; ++side) {
+      d.entering_block[side] = Buffer::zeros<T>(sequences_->batch() * state_stride_);
+      d.entering[side] = d.entering_block[side].template as<T>();
+    }
   }
 }
 
@@ -190,8 +225,12 @@ void ForwardRun<T>::locate_arrays(const ForwardCall& call) {
       }
     }
   }
-  masks_ = call.masks;
+  masks_ = call.masks.inputs;
   masks_.resize(static_cast<size_t>(layers));
+  for (size_t i = 0; i < directions_.size() && optional_; ++i) {
+    directions_[i].random.locate(spec_, call.masks, seq, i);
+    directions_[i].random.put_into(directions_[i].options);
+  }
   x_ = call.x;
   if (!seq.ragged()) return;
   for (int64_t r = 0; r < batch; ++r) {
@@ -212,6 +251,9 @@ void ForwardRun<T>::set_states(const T* h, const T* c) {
       const int64_t row = at + sequences_->order()[r];
       T* to = d.h[0] + r * state_stride_;
       h ? std::copy_n(h + row * outputs, outputs, to) : std::fill_n(to, outputs, T(0));
+      if (d.entering[0]) {
+        kernels_.multiply(d.entering[0] + r * state_stride_, to, d.random.entering[r], outputs);
+      }
       if (!spec_.carries_c()) continue;
       to = d.c + r * state_stride_;
       c ? std::copy_n(c + row * units, units, to) : std::fill_n(to, units, T(0));

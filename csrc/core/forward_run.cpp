@@ -76,17 +76,19 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
   const LayerPanels& panels = packed_.panels[which];
   const Sequences& seq = *sequences_;
   const SequenceRows<const T> x = inputs_of(layer, direction, steps);
-  T* slots = tape_ ? tape_->layers[which].slots.template as<T>()
-                   : slots_[static_cast<size_t>(direction)].template as<T>();
+  const bool norm = spec_.layer_norm, keeps = keeps_gates();
+  const NormalisedRows<T> rows = normalised_of(which, direction);
+  T* to = norm ? rows.input : slots_of(which, direction);
+  const ptrdiff_t stride = norm ? rows.input_stride : slots_stride_;
   const Scratch& scratch = crew_->scratch[static_cast<size_t>(index)];
   const T** a = scratch.a.template as<const T*>();
   T** c = scratch.c.template as<T*>();
   int64_t count = 0;
   for (int64_t s = steps.begin; s < steps.end; ++s) {
-    const int64_t first = tape_ ? seq.offsets()[s] : (s - steps.begin) * seq.batch();
+    const int64_t first = keeps ? seq.offsets()[s] : (s - steps.begin) * seq.batch();
     for (int64_t r = member.row; r < seq.alive(s); r += crew_->plan.rows, ++count) {
       a[count] = x.at(s, r);
-      c[count] = slots + (first + r) * slots_stride_;
+      c[count] = to + (first + r) * stride;
     }
   }
   RowsProduct<T> product;
@@ -99,10 +101,10 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
   product.group_begin = groups.begin;
   product.group_end = groups.end;
   product.columns = padded(spec_.hidden_size);
-  product.gates = packed_.shape.gates;
-  product.slots = packed_.shape.slots;
-  product.first_slot = packed_.shape.input_slot;
-  product.start = static_cast<const T*>(panels.start);
+  product.gates = packed_.shape.input_gates;
+  product.slots = norm ? packed_.shape.input_gates : packed_.shape.slots;
+  product.first_slot = norm ? 0 : packed_.shape.input_slot;
+  if (!norm) product.start = static_cast<const T*>(panels.start);
   product.records = scratch.x_records.template as<char>();
   weights_.rows_product(product);
 }
@@ -118,12 +120,24 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
   ForwardLoop<T> loop;
   const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, crew_->plan.units);
   const Range outputs = part_of(padded(spec_.outputs()) / kGroup, member.unit, crew_->plan.units);
-  loop.share = {steps.begin,           steps.end,         groups.begin, groups.end,
-                outputs.begin,         outputs.end,       member.row,   crew_->plan.rows,
-                sequences_->offsets(), StepGate::proceed, &gate};
+  Share& share = loop.share;
+  share.step_begin = steps.begin;
+  share.step_end = steps.end;
+  share.group_begin = groups.begin;
+  share.group_end = groups.end;
+  share.output_group_begin = outputs.begin;
+  share.output_group_end = outputs.end;
+  share.row_begin = member.row;
+  share.row_stride = crew_->plan.rows;
+  share.member = member.unit;
+  share.members = crew_->plan.units;
+  share.offsets = sequences_->offsets();
+  share.proceed = StepGate::proceed;
+  share.context = &gate;
   loop.units = spec_.hidden_size;
   loop.outputs = spec_.outputs();
   loop.panels = panels.recurrent;
+  loop.second_panels = panels.second;
   loop.bias = static_cast<const T*>(panels.start);
   if (is_fused(layer)) {
     loop.x = inputs_of(layer, direction, steps);
@@ -131,19 +145,22 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
     loop.input_panels = panels.input;
   }
   loop.slots_stride = slots_stride_;
-  loop.keep = tape_ != nullptr;
-  if (tape_) {
-    LayerTape& tape = tape_->layers[which];
-    loop.slots = tape.slots.template as<T>();
-    loop.c_kept = tape.c.template as<T>();
-    loop.hidden = tape.hidden.template as<T>();
+  loop.keep = keeps_gates();
+  loop.keep_c = tape_ != nullptr;
+  loop.slots = slots_of(which, direction);
+  loop.normalised = normalised_of(which, direction);
+  if (tape_) loop.c_kept = tape_->layers[which].c.template as<T>();
+  if (loop.keep) {
+    loop.hidden = tape_->layers[which].hidden.template as<T>();
   } else {
-    loop.slots = slots_[static_cast<size_t>(direction)].template as<T>();
-    loop.slots_dense = sequences_->batch();
+    loop.dense = sequences_->batch();
     loop.hidden = d.hidden.template as<T>();
   }
+  if (optional_) loop.options = &d.options;
   loop.h[0] = d.h[0];
   loop.h[1] = d.h[1];
+  loop.entering[0] = d.entering[0];
+  loop.entering[1] = d.entering[1];
   loop.c = d.c;
   loop.state_stride = state_stride_;
   const bool inner = layer + 1 < spec_.num_layers;
@@ -152,7 +169,28 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
   const Scratch& scratch = crew_->scratch[static_cast<size_t>(index)];
   loop.x_records = scratch.x_records.template as<char>();
   loop.h_records = scratch.h_records.template as<char>();
-  weights_.forward[cell_of(spec_.cell)](loop);
+  loop.a = scratch.a.template as<const T*>();
+  loop.to = scratch.c.template as<T*>();
+  loop.row_scratch = scratch.row.template as<T>();
+  weights_.forward[spec_.cell][optional_](loop);
+}
+
+template <class T>
+T* ForwardRun<T>::slots_of(size_t which, int64_t direction) const {
+  if (keeps_gates()) return tape_->layers[which].slots.template as<T>();
+  return chunks_[static_cast<size_t>(direction)].slots.template as<T>();
+}
+
+template <class T>
+NormalisedRows<T> ForwardRun<T>::normalised_of(size_t which, int64_t direction) const {
+  if (!spec_.layer_norm) return {};
+  const CellShape& shape = packed_.shape;
+  if (keeps_gates()) {
+    const LayerTape& t = tape_->layers[which];
+    return normalised_rows<T>(shape, spec_.hidden_size, t.norm_input, t.norm_recurrent, t.inverse);
+  }
+  const Chunk& c = chunks_[static_cast<size_t>(direction)];
+  return normalised_rows<T>(shape, spec_.hidden_size, c.norm_input, c.norm_recurrent, c.inverse);
 }
 
 // The layer's input times its mask, for this member's part of the rows that its group shares.

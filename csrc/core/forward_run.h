@@ -17,6 +17,13 @@
 
 namespace rnncore {
 
+// A layer and direction's options, but for what only some calls have.
+template <class T>
+CellOptions<T> cell_options(const StackSpec& spec, const LayerPanels& panels);
+
+// Whether a call needs the kernels that know options.
+bool has_options(const StackSpec& spec, const Masks& masks, const Sequences& sequences);
+
 // An array whose rows one direction visits.
 template <class T>
 struct Rows {
@@ -29,6 +36,18 @@ struct Rows {
     first = first_block.template as<T*>();
   }
   SequenceRows<T> from(int64_t origin) const { return {first, step, origin}; }
+};
+
+// Where one direction of a layer finds its masks.
+template <class T>
+struct RandomRows {
+  Rows<const unsigned char> kept_h, kept_c;
+  Buffer entering_block;
+  const T** entering = nullptr;
+
+  // `which` counts layers and directions; T steps of all sequences.
+  void locate(const StackSpec& spec, const Masks& masks, const Sequences& sequences, size_t which);
+  void put_into(CellOptions<T>& options) const;
 };
 
 template <class T>
@@ -60,14 +79,22 @@ class ForwardRun {
  private:
   struct Direction {  // of one layer
     Buffer h_block[2], c_block, hidden;
+    Buffer entering_block[2];  // h times its mask
     T* h[2] = {nullptr, nullptr};
+    T* entering[2] = {nullptr, nullptr};
     T* c = nullptr;
     Rows<const T> x;
     Rows<T> y;
+    RandomRows<T> random;
+    CellOptions<T> options;
   };
   struct Scratch {  // of one member
     Buffer a, c;
     Buffer x_records, h_records;  // 8-bit weights
+    Buffer row;                   // layer norm: [padded H]
+  };
+  struct Chunk {  // of one direction, in inference: what a chunk of steps needs
+    Buffer slots, norm_input, norm_recurrent, inverse;
   };
   struct Crew {  // who does the work, and where they meet
     Plan plan;
@@ -80,12 +107,17 @@ class ForwardRun {
   void make_crew(Crew& crew, int threads) const;
   void allocate_records(Scratch& scratch) const;
   void locate_arrays(const ForwardCall& call);
+  void choose_options(const ForwardCall& call);
   int64_t inner_steps() const;
   // Whether the recurrence makes W x itself.
   bool is_fused(int64_t layer) const {
+    if (spec_.layer_norm || packed_.shape.second_gates()) return false;
     const bool few = spec_.layer_inputs(layer) <= 32 || sequences_->steps() == 1;
-    return few || (crew_->plan.fused && !tape_);  // a tape is written in either case
+    return few || (crew_->plan.fused && !keeps_gates());  // a tape is written in either case
   }
+  bool keeps_gates() const { return tape_ && !tape_->recompute; }
+  T* slots_of(size_t which, int64_t direction) const;
+  NormalisedRows<T> normalised_of(size_t which, int64_t direction) const;
   SequenceRows<const T> inputs_of(int64_t layer, int64_t direction, Range steps) const;
   bool is_chunked() const { return !tape_ && spec_.num_directions == 1; }
   void work(Run& run, int index);
@@ -110,10 +142,12 @@ class ForwardRun {
   int64_t chunk_ = 1;  // steps whose input projection is made at a time
   ptrdiff_t state_stride_, slots_stride_;
   std::vector<Direction> directions_;  // [L * K]
-  std::vector<Buffer> slots_;          // inference: [K], a chunk's projected gates
+  std::vector<Chunk> chunks_;          // [K], where gates are not kept
+  bool optional_ = false;              // the kernels that know options run
+  Buffer zeros_;                       // a state of a segment that starts
   std::vector<Buffer> inner_;          // inference: outputs of inner layers, two in turn
   std::vector<Buffer> masked_;         // inference: masked inputs, one a layer
-  std::vector<Sequence> masks_;
+  std::vector<Sequence> masks_;        // of inputs
   Sequence x_;
 };
 

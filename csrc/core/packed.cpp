@@ -35,21 +35,38 @@ void carve_forward(PackedStack::Content& c, Carver& carver) {
   for (size_t i = 0; i < c.panels.size(); ++i) {
     const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
     LayerPanels& p = c.panels[i];
-    carver.take(p.input, panel_bytes(c, s.hidden_size, s.gates(), inputs));
-    carver.take(p.recurrent, panel_bytes(c, s.hidden_size, s.gates(), s.outputs()));
+    const int64_t units = s.hidden_size, vector = padded(units) * s.item_size();
+    carver.take(p.input, panel_bytes(c, units, c.shape.input_gates, inputs));
+    carver.take(p.recurrent, panel_bytes(c, units, c.shape.first_gates, s.outputs()));
     carver.take(p.start, c.slot_row() * s.item_size());
-    if (s.proj_size) carver.take(p.projection, panel_bytes(c, s.outputs(), 1, s.hidden_size));
+    if (c.shape.second_gates()) {
+      carver.take(p.second, panel_bytes(c, units, c.shape.second_gates(), units));
+    }
+    if (s.proj_size) carver.take(p.projection, panel_bytes(c, s.outputs(), 1, units));
+    if (s.peephole) carver.take(p.peephole, 3 * vector);
+    if (!s.layer_norm) continue;
+    carver.take(p.norm_input, c.shape.input_gates * vector);
+    carver.take(p.norm_recurrent, c.shape.recurrent_gates * vector);
+    if (!s.carries_c()) continue;
+    carver.take(p.norm_c, vector);
+    carver.take(p.norm_c_bias, vector);
   }
 }
 
 void carve_backward(PackedStack::Content& c, Carver& carver) {
   const StackSpec& s = c.spec;
-  const int64_t length = padded(s.hidden_size) * s.gates(), item = s.item_size();
+  const int64_t item = s.item_size();
+  const auto bytes = [&](int64_t columns, int64_t gates) {
+    return padded(columns) * gates * padded(s.hidden_size) * item;
+  };
   for (size_t i = 0; i < c.panels.size(); ++i) {
     const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
     LayerPanels& p = c.panels[i];
-    carver.take(p.input_columns, padded(inputs) * length * item);
-    carver.take(p.recurrent_columns, padded(s.outputs()) * length * item);
+    carver.take(p.input_columns, bytes(inputs, c.shape.input_gates));
+    carver.take(p.recurrent_columns, bytes(s.outputs(), c.shape.first_gates));
+    if (c.shape.second_gates()) {
+      carver.take(p.second_columns, bytes(s.hidden_size, c.shape.second_gates()));
+    }
     if (!s.proj_size) continue;
     carver.take(p.projection_columns, padded(s.hidden_size) * padded(s.outputs()) * item);
   }
@@ -104,7 +121,8 @@ void fill_start(const PackedStack::Content& c, const LayerWeights& w, T* start) 
   const T* hh = static_cast<const T*>(w.bias_hh);
   for (int slot = 0; slot < c.shape.slots; ++slot) {
     const int in = slot - c.shape.input_slot, re = slot - c.shape.recurrent_slot;
-    const bool from_in = in >= 0 && in < c.shape.gates, from_re = re >= 0 && re < c.shape.gates;
+    const bool from_in = in >= 0 && in < c.shape.input_gates;
+    const bool from_re = re >= 0 && re < c.shape.recurrent_gates;
     for (int64_t u = 0; u < units; ++u) {
       T& to = start[(u / kGroup * c.shape.slots + slot) * kGroup + u % kGroup];
       if (from_in) to += ih[c.shape.input_order[in] * units + u];
@@ -113,22 +131,58 @@ void fill_start(const PackedStack::Content& c, const LayerWeights& w, T* start) 
   }
 }
 
+// `gates` vectors of H values into [group][gate][16]: a plain padded vector where there is one.
+template <class T>
+void fill_vector(const PackedStack::Content& c, const void* from, int gates, const int* order,
+                 void* to) {
+  const int64_t units = c.spec.hidden_size;
+  const T* values = static_cast<const T*>(from);
+  T* vector = static_cast<T*>(to);
+  std::fill(vector, vector + gates * padded(units), T(0));
+  for (int g = 0; g < gates; ++g) {
+    for (int64_t u = 0; u < units; ++u) {
+      vector[(u / kGroup * gates + g) * kGroup + u % kGroup] = values[order[g] * units + u];
+    }
+  }
+}
+
+template <class T>
+void fill_vectors(const PackedStack::Content& c, const LayerWeights& w, const LayerPanels& p) {
+  fill_start(c, w, static_cast<T*>(p.start));
+  for (int i = 0; i < 3 && p.peephole; ++i) {
+    fill_vector<T>(c, w.peephole, 1, &i,
+                   static_cast<T*>(p.peephole) + i * padded(c.spec.hidden_size));
+  }
+  if (!p.norm_input) return;
+  const CellShape& shape = c.shape;
+  fill_vector<T>(c, w.norm_ih, shape.input_gates, shape.input_order, p.norm_input);
+  fill_vector<T>(c, w.norm_hh, shape.recurrent_gates, shape.recurrent_order, p.norm_recurrent);
+  if (!p.norm_c) return;
+  fill_vector<T>(c, w.norm_c, 1, kIdentity, p.norm_c);
+  fill_vector<T>(c, w.norm_c_bias, 1, kIdentity, p.norm_c_bias);
+}
+
 template <class T>
 void pack_forward(PackedStack::Content& c, int part, int parts) {
   const StackSpec& s = c.spec;
+  const CellShape& shape = c.shape;
   for (size_t i = 0; i < c.panels.size(); ++i) {
     const LayerWeights& w = c.weights[i];
     const LayerPanels& p = c.panels[i];
     const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
-    pack_gates<T>(c, p.input, w.weight_ih, s.hidden_size, inputs, c.shape.gates,
-                  c.shape.input_order, part, parts);
-    pack_gates<T>(c, p.recurrent, w.weight_hh, s.hidden_size, s.outputs(), c.shape.gates,
-                  c.shape.recurrent_order, part, parts);
+    pack_gates<T>(c, p.input, w.weight_ih, s.hidden_size, inputs, shape.input_gates,
+                  shape.input_order, part, parts);
+    pack_gates<T>(c, p.recurrent, w.weight_hh, s.hidden_size, s.outputs(), shape.first_gates,
+                  shape.recurrent_order, part, parts);
+    if (p.second) {
+      pack_gates<T>(c, p.second, w.weight_hh, s.hidden_size, s.hidden_size, shape.second_gates(),
+                    shape.recurrent_order + shape.first_gates, part, parts);
+    }
     if (s.proj_size) {
       pack_gates<T>(c, p.projection, w.weight_hr, s.outputs(), s.hidden_size, 1, kIdentity, part,
                     parts);
     }
-    if (part == 0) fill_start(c, w, static_cast<T*>(p.start));
+    if (part == 0) fill_vectors<T>(c, w, p);
   }
 }
 
@@ -139,10 +193,15 @@ void pack_backward(PackedStack::Content& c, int part, int parts) {
     const LayerWeights& w = c.weights[i];
     const LayerPanels& p = c.panels[i];
     const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
-    pack_columns<T>(c, p.input_columns, w.weight_ih, s.hidden_size, inputs, c.shape.gates,
-                    c.shape.input_order, part, parts);
-    pack_columns<T>(c, p.recurrent_columns, w.weight_hh, s.hidden_size, s.outputs(), c.shape.gates,
-                    c.shape.recurrent_order, part, parts);
+    const CellShape& shape = c.shape;
+    pack_columns<T>(c, p.input_columns, w.weight_ih, s.hidden_size, inputs, shape.input_gates,
+                    shape.input_order, part, parts);
+    pack_columns<T>(c, p.recurrent_columns, w.weight_hh, s.hidden_size, s.outputs(),
+                    shape.first_gates, shape.recurrent_order, part, parts);
+    if (p.second_columns) {
+      pack_columns<T>(c, p.second_columns, w.weight_hh, s.hidden_size, s.hidden_size,
+                      shape.second_gates(), shape.recurrent_order + shape.first_gates, part, parts);
+    }
     if (!s.proj_size) continue;
     pack_columns<T>(c, p.projection_columns, w.weight_hr, s.outputs(), s.hidden_size, 1, kIdentity,
                     part, parts);
@@ -210,7 +269,7 @@ PackedStack::PackedStack(const StackSpec& spec, std::vector<LayerWeights> weight
   Content& c = *content_;
   c.spec = spec;
   c.table = &chosen_kernels();
-  c.shape = c.table->shapes[cell_of(spec.cell)];
+  c.shape = spec.shape();
   c.weights = std::move(weights);
   c.panels.resize(c.weights.size());
   Carver measure;

@@ -13,12 +13,19 @@ namespace rnncore {
 
 // One layer and direction. Addresses lie in Content's blocks; null is absent.
 struct LayerPanels {
-  void* input = nullptr;               // W: [block of units][k < D][gate][lane], see weights.inl
-  void* recurrent = nullptr;           // U: [block of units][k < P][gate][lane]
-  void* start = nullptr;               // a slot row: what each gate's sum starts from
-  void* projection = nullptr;          // W_hr: [block of outputs][k < H][lane]
+  void* input = nullptr;       // W: [block of units][k < D][gate][lane], see weights.inl
+  void* recurrent = nullptr;   // U: [block of units][k < P][gate][lane]
+  void* second = nullptr;      // U of the gates made of hidden, if any: k < H
+  void* start = nullptr;       // a slot row: what each gate's sum starts from
+  void* projection = nullptr;  // W_hr: [block of outputs][k < H][lane]
+  void* peephole = nullptr;    // [3][padded H]
+  void* norm_input = nullptr;  // gains: [group][gate][16]
+  void* norm_recurrent = nullptr;
+  void* norm_c = nullptr;  // [padded H]
+  void* norm_c_bias = nullptr;
   void* input_columns = nullptr;       // W: [block of inputs][k in slot order][lane]
   void* recurrent_columns = nullptr;   // U: [block of outputs][k in slot order][lane]
+  void* second_columns = nullptr;      // [block of units][k in slot order][lane]
   void* projection_columns = nullptr;  // W_hr: [block of units][k < padded P][lane]
 };
 

@@ -76,7 +76,7 @@ double modelled_seconds(const Work& work, const Plan& plan) {
   const double pointwise = rows * vectors * kPointwise;
   const double input = rows * units * 2 * static_cast<double>(work.gates * work.inputs) / peak;
   double step = kStep + std::max(flops / (peak * used), reading) + pointwise + input;
-  if (plan.units > 1) step += kBarrier * (work.projected ? 2 : 1);
+  if (plan.units > 1) step += kBarrier * static_cast<double>(work.meetings);
   const double layers = static_cast<double>(work.layers);
   const double all = static_cast<double>(work.steps) * step * sequential * layers;
   return all + (plan.members() > 1 ? kWake : 0);

@@ -22,7 +22,7 @@ struct Work {
   int64_t item_size = 4;
   double weight_size = 4;  // bytes of a weight as packed
   int64_t lanes = 16;
-  bool projected = false;
+  int64_t meetings = 1;  // of the members that share units, in a step
 };
 
 struct Plan {

@@ -113,7 +113,7 @@ void weight_part(const Kernels<T>& kernels, const Linear<T>& l, const T* dout, T
     kernels.outer_product(p);
   }
   if (!dbias || mine.begin == mine.end) return;
-  kernels.sum_rows(dout, l.outputs, l.rows, mine.begin, mine.end, column_sums);
+  kernels.sum_rows(dout, l.outputs, l.rows, mine.begin, mine.end, false, column_sums);
   kernels.add(dbias + mine.begin, column_sums + mine.begin, mine.end - mine.begin);
 }
 

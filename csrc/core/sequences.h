@@ -17,7 +17,8 @@ namespace rnncore {
 class Sequences {
  public:
   Sequences() = default;
-  Sequences(int64_t steps, int64_t batch, const int64_t* lengths);
+  Sequences(int64_t steps, int64_t batch, const int64_t* lengths,
+            const unsigned char* resets = nullptr);
 
   int64_t batch() const { return batch_; }
   int64_t all_steps() const { return all_steps_; }  // T
@@ -28,6 +29,9 @@ class Sequences {
   const int64_t* length() const { return length_.as<int64_t>(); }
   const int64_t* offsets() const { return offsets_.as<int64_t>(); }  // steps() + 1 of them
   int64_t alive(int64_t s) const { return offsets()[s + 1] - offsets()[s]; }
+  // By packed row of one direction: 1 where the state before the step is replaced by zeros, since a
+  // segment starts. Null: nowhere.
+  const unsigned char* fresh(bool reversed) const { return fresh_[reversed].as<unsigned char>(); }
 
   // Fills first[rank] with where step 0 of each row is, for a forward or a reversed direction, in
   // an array whose rows are in the caller's order, or by rank.
@@ -43,9 +47,11 @@ class Sequences {
   }
 
  private:
+  void mark_segments(const unsigned char* resets);
+
   int64_t all_steps_ = 0, steps_ = 0, batch_ = 0;
   bool ragged_ = false;
-  Buffer order_, length_, offsets_;
+  Buffer order_, length_, offsets_, fresh_[2];
 };
 
 }  // namespace rnncore

@@ -14,8 +14,19 @@ namespace rnncore {
 struct LayerTape {
   Buffer slots;   // gates: [slot row]
   Buffer c;       // [padded H]
-  Buffer hidden;  // before W_hr: [padded H]
+  Buffer hidden;  // before W_hr, or r h: [padded H]
+  // Layer norm: [input gates * padded H], [recurrent gates * padded H], [kInverses]
+  Buffer norm_input, norm_recurrent, inverse;
 };
+
+// A layer's normalised rows in buffers that begin with some row.
+template <class T>
+inline NormalisedRows<T> normalised_rows(const CellShape& shape, int64_t units, const Buffer& input,
+                                         const Buffer& recurrent, const Buffer& inverse) {
+  return {input.as<T>(), recurrent.as<T>(),
+          static_cast<ptrdiff_t>(shape.input_gates * padded(units)),
+          static_cast<ptrdiff_t>(shape.recurrent_gates * padded(units)), inverse.as<T>()};
+}
 
 struct Tape::Content {
   // Backward passes that read the tape, or one of these when a pass has taken it to overwrite it.
@@ -27,6 +38,7 @@ struct Tape::Content {
   void release(bool retain, bool overwritten);
 
   StackSpec spec;
+  bool recompute = false;  // slots, hidden and normalised products are made again in backward
   Sequences sequences;
   ptrdiff_t slots_stride = 0;
   std::vector<LayerTape> layers;  // [L * K]

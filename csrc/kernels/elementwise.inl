@@ -42,17 +42,6 @@ void activation(const T* x, T* out, int64_t count) {
   }
 }
 
-// Sixteen partial sums, joined by a tree of fixed shape: the vector width never sets the order.
-template <class T>
-inline T sum_of_partials(const T partial[kGroup]) {
-  T level[kGroup];
-  memcpy(level, partial, sizeof level);
-  for (int width = kGroup / 2; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) level[i] = level[i] + level[i + width];
-  }
-  return level[0];
-}
-
 template <class T>
 inline T largest_of(const T* x, int64_t count) {
   T largest = x[0];
@@ -95,9 +84,6 @@ void softmax_rows(const SoftmaxRows<T>& p) {
     p.shifted[row] = x[target] - largest;
   }
 }
-
-inline float square_root(float x) { return __builtin_sqrtf(x); }
-inline double square_root(double x) { return __builtin_sqrt(x); }
 
 template <class T>
 void adam(const AdamStep<T>& p) {

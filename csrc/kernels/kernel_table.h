@@ -31,59 +31,143 @@ struct SequenceRows {
 
 // What one thread does of a recurrence: steps [step_begin, step_end), groups of units
 // [group_begin, group_end) and of a projection's outputs, batch rows row_begin, row_begin +
-// row_stride, ... `proceed` is called between steps: it waits for the threads that share the units,
-// answers false when the call is cancelled.
+// row_stride, ... Of the rows, every `members`-th from `member` on is its own where a row is
+// handled whole. `proceed` is called between steps and their phases: it waits for the threads that
+// share the units, answers false when the call is cancelled.
 struct Share {
   int64_t step_begin = 0, step_end = 0;
   int64_t group_begin = 0, group_end = 0;
   int64_t output_group_begin = 0, output_group_end = 0;
   int64_t row_begin = 0, row_stride = 1;
+  int64_t member = 0, members = 1;
   const int64_t* offsets = nullptr;
   bool (*proceed)(void*) = nullptr;
   void* context = nullptr;
 };
 
+// One of ONNX' activations, numbered as ActivationKind in csrc/cells/activations.h.
+struct ActivationChoice {
+  int kind = 0;
+  double alpha = 0, beta = 0;
+};
+
+// What a layer and direction does beyond its cell's plain equations. Vectors of H values are padded
+// to whole groups; those of gates are in the order of their product's slots.
+template <class T>
+struct CellOptions {
+  ActivationChoice gate, candidate, output;
+  bool keeps_inputs = false;       // slots keep what went into activations
+  double clip = 0;                 // 0: none
+  const T* peephole = nullptr;     // [3][padded H]: of i, f, o
+  T zoneout_h = 0, zoneout_c = 0;  // rates; masks, where given, say which
+  SequenceRows<const unsigned char> kept_h,
+      kept_c;                               // 1: the old value stays; features side by side
+  const T* const* entering_mask = nullptr;  // by row: what h[t-1] is multiplied by before U
+  const unsigned char* fresh = nullptr;     // by packed row: a segment starts, from zeros
+  const T* zeros = nullptr;                 // as many as a row of any state has
+  // Layer norm: gains of W x and U h, [group][gate][16], and of c with its bias. Null: none.
+  const T *norm_input = nullptr, *norm_recurrent = nullptr, *norm_c = nullptr;
+  const T* norm_c_bias = nullptr;
+};
+
+// Layer norm's products by row: raw, then normalised, then what backward makes of them. Slot rows
+// with as many slots as the product has gates.
+template <class T>
+struct NormalisedRows {
+  T *input = nullptr, *recurrent = nullptr;
+  ptrdiff_t input_stride = 0, recurrent_stride = 0;
+  T* inverse = nullptr;  // 1 / deviation of W x, of U h's first product and of its second, by row
+};
+constexpr int kInverses = 4;
+
 template <class T>
 struct ForwardLoop {
   Share share;
-  int64_t units = 0, outputs = 0;  // H and P; projected when they may differ
-  const void* panels = nullptr;    // U: [block of units][k < P][gate][lane]
-  const T* bias = nullptr;         // slot row: what the sums start from
-  T* slots = nullptr;              // slot rows; in: W x + biases unless x is given; out: kept gates
-  SequenceRows<const T> x;         // given where W x is made in the loop: few inputs, or one step
+  int64_t units = 0, outputs = 0;       // H and P; projected when they may differ
+  const void* panels = nullptr;         // U: [block of units][k < P][gate][lane]
+  const void* second_panels = nullptr;  // U of the gates made of `hidden`, where there are any
+  const T* bias = nullptr;              // slot row: what the sums start from
+  T* slots = nullptr;       // slot rows; in: W x + biases unless x is given; out: kept gates
+  SequenceRows<const T> x;  // given where W x is made in the loop: few inputs, or one step
   int64_t inputs = 0;
   const void* input_panels = nullptr;  // W: [block of units][k < inputs][gate][lane]
   ptrdiff_t slots_stride = 0;          // between slot rows
-  int64_t slots_dense = 0;             // not kept: `slots` starts at step_begin, N rows a step
-  bool keep = false;                   // for backward: store gates, c and hidden by packed row
-  T* h[2] = {nullptr, nullptr};        // step s reads h[s % 2], writes the other: [N][state_stride]
+  int64_t dense = 0;    // not kept: slots and `normalised` start at step_begin, N rows a step
+  bool keep = false;    // for backward: gates, c and hidden by packed row
+  bool keep_c = false;  // c alone
+  T* h[2] = {nullptr, nullptr};  // step s reads h[s % 2], writes the other: [N][state_stride]
+  T* entering[2] = {nullptr, nullptr};  // the same of h times its mask, where it has one
   T* c = nullptr;       // [N][state_stride]: c before the first step, and after unless kept
   T* c_kept = nullptr;  // by packed row, [padded H]
   ptrdiff_t state_stride = 0;
   SequenceRows<T> y;
   const void* projection_panels = nullptr;  // W_hr: [block of outputs][k < H][lane], or null
-  T* hidden = nullptr;  // o tanh(c) before W_hr, [padded H] by packed row if kept, else by row
+  // What a second product multiplies: o tanh(c) before W_hr, or r h. [padded H] by packed row if
+  // kept, else by row.
+  T* hidden = nullptr;
   // 8-bit weights: this member's own records of x's rows of a step and of h's or hidden's
   char *x_records = nullptr, *h_records = nullptr;
+  const CellOptions<T>* options = nullptr;  // null: none
+  NormalisedRows<T> normalised;             // by packed row if kept, else as `dense`
+  const T** a = nullptr;                    // layer norm: this member's scratch, N addresses each
+  T** to = nullptr;
+  T* row_scratch = nullptr;  // [padded H]
+  // A pass over rows whose states are known, which makes their slots and hidden again. Each has
+  // the addresses of its h[t-1] as it enters U, and of its c[t-1]; steps are batches of rows.
+  const T* const* known_h = nullptr;
+  const T* const* known_c = nullptr;
+};
+
+// Where a row of unit_gradients has the gradients of a layer's vectors; -1: nowhere.
+struct UnitGradients {
+  ptrdiff_t peephole = -1;                         // [3][padded H]
+  ptrdiff_t norm_input = -1, norm_recurrent = -1;  // [group][gate][16]
+  ptrdiff_t norm_c = -1, norm_c_bias = -1;         // [padded H]
+  ptrdiff_t size = 0;
+
+  UnitGradients() = default;
+  UnitGradients(bool has_peephole, bool has_norm, bool carries_c, int64_t wide, int input_gates,
+                int recurrent_gates) {
+    const auto take = [&](bool wanted, ptrdiff_t& at, int64_t count) {
+      if (!wanted) return;
+      at = size;
+      size += static_cast<ptrdiff_t>(count);
+    };
+    take(has_peephole, peephole, 3 * wide);
+    take(has_norm, norm_input, input_gates * wide);
+    take(has_norm, norm_recurrent, recurrent_gates * wide);
+    take(has_norm && carries_c, norm_c, wide);
+    take(has_norm && carries_c, norm_c_bias, wide);
+  }
 };
 
 template <class T>
 struct BackwardLoop {
   Share share;
+  int64_t steps = 0;  // of the whole call
   int64_t units = 0, outputs = 0;
-  const T* panels = nullptr;  // U by columns: [block of outputs][k in slot order][lane]
-  T* slots = nullptr;         // gates, overwritten by their gradients
+  const T* panels = nullptr;         // U by columns: [block of outputs][k in slot order][lane]
+  const T* second_panels = nullptr;  // of the gates made of hidden: [block of units][k][lane]
+  T* slots = nullptr;                // gates, overwritten by their gradients
   ptrdiff_t slots_stride = 0;
+  int64_t first_row = 0;  // packed, of `slots` and `normalised`
   const T* c_kept = nullptr;
   const T* c_initial = nullptr;  // [N][state_stride]
   const T* h_initial = nullptr;
   SequenceRows<const T> y, dy;  // dy.first is null where dy is zero
   T* dh = nullptr;  // [N][state_stride]: in: dL/dh after each row's end; out: before its start
   T* dc = nullptr;
-  T* direct = nullptr;  // [N][state_stride], for cells whose equations read h[t-1]
+  T* direct = nullptr;  // [N][state_stride]: what of dL/dh[t-1] goes past U; null: nothing does
   ptrdiff_t state_stride = 0;
   const T* projection_panels = nullptr;  // W_hr by columns: [block of units][k < P][lane], or null
   T* doutput = nullptr;                  // projection: dL/dy in full, [padded P] by packed row
+  const CellOptions<T>* options = nullptr;
+  NormalisedRows<T> normalised;
+  T* row_gradients = nullptr;   // layer norm: dL/dh or dL/dhidden, [N][state_stride]
+  T* row_scratch = nullptr;     // [3][padded H], this member's
+  T* unit_gradients = nullptr;  // [N][unit_stride]: sums over t
+  ptrdiff_t unit_stride = 0;
+  UnitGradients unit_places;
 };
 
 // c[i] = start + sum over k of a[i][k] * panels, for rows given by address. k runs in `segments`
@@ -180,16 +264,8 @@ struct AdamStep {
   T keep2 = 0, new2 = 0, correction2 = 0;
 };
 
-// Cells, as the kernels number them.
-enum Cell { kRnnTanh, kRnnRelu, kLstm, kGru, kCells };
-
-// A cell's slots, as csrc/cells has them.
-struct CellShape {
-  int slots, gates, input_slot, recurrent_slot;
-  const int* input_order;
-  const int* recurrent_order;
-  bool reads_h;
-};
+// Cells, as the kernels number them: csrc/cells/list.h says which they are.
+constexpr int kMostCells = 16;
 
 // A row of 8-bit values has a record: its scale, and from kRecordHead on its values, each of
 // `activation` bytes.
@@ -205,7 +281,8 @@ enum Weighting { kFull, kBfloat16, kInt8, kWeightings };
 template <class T>
 struct WeightKernels {
   int word, pack, header, activation;  // activation: bytes of a quantized value, else 0
-  void (*forward[kCells])(const ForwardLoop<T>&);
+  // Of each cell, plain and with options; null where a cell has no plain kernel.
+  void (*forward[kMostCells][2])(const ForwardLoop<T>&);
   void (*rows_product)(const RowsProduct<T>&);
   void (*pack_gates)(const PackGates<T>&);
 
@@ -221,12 +298,12 @@ template <class T>
 struct Kernels {
   int lanes;
   WeightKernels<T> weights[kWeightings];  // double: full alone
-  void (*backward[kCells])(const BackwardLoop<T>&);
+  void (*backward[kMostCells][2])(const BackwardLoop<T>&);
   void (*outer_product)(const OuterProduct<T>&);
   void (*pack_columns)(const PackColumns<T>&);
-  // sums[j] = sum over k ascending of rows[k][j], j in [begin, end)
+  // sums[j] = sum over k ascending of rows[k][j], j in [begin, end); may go on from sums
   void (*sum_rows)(const T* rows, ptrdiff_t stride, int64_t length, int64_t begin, int64_t end,
-                   T* sums);
+                   bool accumulate, T* sums);
   void (*add)(T* to, const T* from, int64_t count);
   void (*multiply)(T* to, const T* a, const T* b, int64_t count);
   void (*activation[3])(const T* x, T* out, int64_t count);  // exp, tanh, sigmoid
@@ -236,7 +313,6 @@ struct Kernels {
 
 struct KernelTable {
   const char* name;
-  CellShape shapes[kCells];
   Kernels<float> f32;
   Kernels<double> f64;
   int accumulators;                      // of a tile, in vectors

@@ -6,30 +6,27 @@
 #include "kernels/vec_common.h"
 #include "kernels/vec_group.h"
 #include "kernels/vec_math.h"
-#include "cells/gru.h"
-#include "cells/lstm.h"
-#include "cells/rnn.h"
+#include "cells/list.h"
 #include "kernels/multiply_tile.inl"
 #include "kernels/weights.inl"
 #include "kernels/tiles.inl"
+#include "kernels/rows_product.inl"
+#include "kernels/options.inl"
+#include "kernels/forward_step.inl"
+#include "kernels/normalise.inl"
 #include "kernels/recurrence_forward.inl"
+#include "kernels/backward_step.inl"
+#include "kernels/normalise_backward.inl"
 #include "kernels/recurrence_backward.inl"
 #include "kernels/elementwise.inl"
 #include "kernels/limits.inl"
 #include "kernels/outer_product.inl"
 #include "kernels/pack.inl"
 #include "kernels/pack_reduced.inl"
-#include "kernels/rows_product.inl"
 // clang-format on
 
 namespace rnncore {
 namespace RNNCORE_ISA {
-
-template <class C>
-constexpr CellShape shape_of() {
-  return {C::kSlots,      C::kGates,          C::kInputSlot, C::kRecurrentSlot,
-          C::kInputOrder, C::kRecurrentOrder, C::kReadsH};
-}
 
 template <class Format>
 constexpr WeightKernels<typename Format::Real> make_weight_kernels() {
@@ -38,10 +35,14 @@ constexpr WeightKernels<typename Format::Real> make_weight_kernels() {
   k.pack = Format::kPack;
   k.header = Format::kHeader;
   k.activation = Format::kScaled ? static_cast<int>(sizeof(typename Format::Row)) : 0;
-  k.forward[kRnnTanh] = recurrence_forward<Format, RnnCell<Tanh>>;
-  k.forward[kRnnRelu] = recurrence_forward<Format, RnnCell<Relu>>;
-  k.forward[kLstm] = recurrence_forward<Format, LstmCell>;
-  k.forward[kGru] = recurrence_forward<Format, GruCell>;
+  int cell = 0;
+#define RNNCORE_FORWARD(name, Equations, Candidate, has_plain)                           \
+  if constexpr (has_plain) {                                                             \
+    k.forward[cell][0] = recurrence_forward<Format, Equations, PlainOptions<Candidate>>; \
+  }                                                                                      \
+  k.forward[cell++][1] = recurrence_forward<Format, Equations, AnyOptions>;
+  RNNCORE_CELLS(RNNCORE_FORWARD)
+#undef RNNCORE_FORWARD
   k.rows_product = rows_product<Format>;
   if constexpr (Format::kPack > 1) {
     k.pack_gates = pack_reduced<Format>;
@@ -60,10 +61,14 @@ constexpr Kernels<T> make_kernels() {
     k.weights[kBfloat16] = make_weight_kernels<Bfloat16Weights>();
     k.weights[kInt8] = make_weight_kernels<Int8Weights>();
   }
-  k.backward[kRnnTanh] = recurrence_backward<T, RnnCell<Tanh>>;
-  k.backward[kRnnRelu] = recurrence_backward<T, RnnCell<Relu>>;
-  k.backward[kLstm] = recurrence_backward<T, LstmCell>;
-  k.backward[kGru] = recurrence_backward<T, GruCell>;
+  int cell = 0;
+#define RNNCORE_BACKWARD(name, Equations, Candidate, has_plain)                       \
+  if constexpr (has_plain) {                                                          \
+    k.backward[cell][0] = recurrence_backward<T, Equations, PlainOptions<Candidate>>; \
+  }                                                                                   \
+  k.backward[cell++][1] = recurrence_backward<T, Equations, AnyOptions>;
+  RNNCORE_CELLS(RNNCORE_BACKWARD)
+#undef RNNCORE_BACKWARD
   k.outer_product = outer_product<T>;
   k.pack_columns = pack_columns<T>;
   k.sum_rows = sum_rows<T>;
@@ -78,14 +83,8 @@ constexpr Kernels<T> make_kernels() {
 }
 
 inline const KernelTable* kernel_table(const char* name) {
-  static const KernelTable table = {name,
-                                    {shape_of<RnnCell<Tanh>>(), shape_of<RnnCell<Relu>>(),
-                                     shape_of<LstmCell>(), shape_of<GruCell>()},
-                                    make_kernels<float>(),
-                                    make_kernels<double>(),
-                                    kMaxAccumulators,
-                                    fma_rounds,
-                                    read_once};
+  static const KernelTable table = {
+      name, make_kernels<float>(), make_kernels<double>(), kMaxAccumulators, fma_rounds, read_once};
   return &table;
 }
 

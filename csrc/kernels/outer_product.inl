@@ -234,10 +234,14 @@ void outer_product(const OuterProduct<T>& p) {
 // sums[j] = sum over k ascending of rows[k][j]: the gradient of a bias, in slot order.
 template <class T>
 void sum_rows(const T* rows, ptrdiff_t stride, int64_t length, int64_t begin, int64_t end,
-              T* sums) {
+              bool accumulate, T* sums) {
   constexpr int kLane = kLanes<T>;
   for (int64_t j = begin; j < end; j += kGroup) {
     typename VecOf<T>::Vec sum[kGroup / kLane] = {};
+    for (int v = 0; accumulate && v < kGroup / kLane; ++v) {
+      const int64_t at = j + v * kLane;
+      sum[v] = load_upto(sums + at, existing<T>(end - at));
+    }
     for (int64_t k = 0; k < length; ++k) {
       for (int v = 0; v < kGroup / kLane; ++v) {
         const int64_t at = j + v * kLane;

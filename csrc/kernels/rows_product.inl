@@ -114,6 +114,8 @@ void rows_product(const RowsProduct<typename Format::Real>& p) {
     rows_product_of<Format, 4>(p);
   } else if (p.gates == 3) {
     rows_product_of<Format, 3>(p);
+  } else if (p.gates == 2) {
+    rows_product_of<Format, 2>(p);
   } else {
     rows_product_of<Format, 1>(p);
   }

@@ -8,6 +8,12 @@
 namespace rnncore {
 namespace RNNCORE_ISA {
 
+// Where a vector of units starts in a slot row.
+template <class T>
+inline ptrdiff_t slot_at(int64_t unit, int slots, int slot) {
+  return (unit / kGroup) * slots * kGroup + slot * kGroup + unit % kGroup;
+}
+
 // Some batch rows by some blocks of units.
 struct TilePlace {
   int64_t row[kMaxRows];

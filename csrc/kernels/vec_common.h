@@ -8,18 +8,22 @@ namespace rnncore {
 namespace RNNCORE_ISA {
 
 // VecOf<float>::Vec is the vector of floats, ::Int the integers that share its lanes.
+typedef unsigned char BytesFloat __attribute__((vector_size(kVectorBytes / 4)));
+typedef unsigned char BytesDouble __attribute__((vector_size(kVectorBytes / 8)));
 template <class T>
 struct VecOf;
 template <>
 struct VecOf<float> {
   using Vec = VecFloat;
   using Int = IntFloat;
+  using Bytes = BytesFloat;
   using Scalar = int32_t;
 };
 template <>
 struct VecOf<double> {
   using Vec = VecDouble;
   using Int = IntDouble;
+  using Bytes = BytesDouble;
   using Scalar = int64_t;
 };
 template <>
@@ -182,6 +186,32 @@ inline void store_activations(Activation* to, IntFloat q) {
   memcpy(to, &narrow, sizeof narrow);
 }
 #endif
+
+// Lanes all ones where a byte is not 0; those beyond `count` are zero.
+template <class T>
+inline typename VecOf<T>::Int load_flags(const unsigned char* p, int count) {
+  typename VecOf<T>::Bytes bytes = {};
+  if (count >= kLanes<T>) {
+    memcpy(&bytes, p, sizeof bytes);
+  } else {
+    for (int i = 0; i < count; ++i) bytes[i] = p[i];
+  }
+  return __builtin_convertvector(bytes, typename VecOf<T>::Int) != 0;
+}
+
+// Sixteen partial sums, joined by a tree of fixed shape: the vector width never sets the order.
+template <class T>
+inline T sum_of_partials(const T partial[kGroup]) {
+  T level[kGroup];
+  memcpy(level, partial, sizeof level);
+  for (int width = kGroup / 2; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) level[i] = level[i] + level[i + width];
+  }
+  return level[0];
+}
+
+inline float square_root(float x) { return __builtin_sqrtf(x); }
+inline double square_root(double x) { return __builtin_sqrt(x); }
 
 // How many lanes of a vector hold units when `left` units are left from its first on.
 template <class T>

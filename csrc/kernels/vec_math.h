@@ -138,5 +138,33 @@ RNNCORE_INLINE Vec tanh(Vec x) {
   return from_bits<Vec>(bits(result) | (bits(x) & bits(constant<Vec>(-0.0))));
 }
 
+// e^x for x <= 0; zero where the result would be subnormal.
+template <class Vec>
+RNNCORE_INLINE Vec exp_negative(Vec x) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  return exp_core(larger(constant<Vec>(C::kScaleIsZero), x)).value();
+}
+
+// e^x - 1 for x <= 0, to within rounding of the result however small it is.
+template <class Vec>
+RNNCORE_INLINE Vec exp_minus_one(Vec x) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  const ExpParts<Vec> parts = exp_core(larger(constant<Vec>(C::kScaleIsZero), x));
+  const Vec coarse = fma(parts.scale, parts.head, parts.scale - constant<Vec>(1.0));
+  return fma(parts.scale, parts.tail, coarse);
+}
+
+// log(1 + x) = 2 artanh(x / (2 + x)) for x from 0 to 1, by its series: s <= 1/3.
+template <class Vec>
+RNNCORE_INLINE Vec log_one_plus(Vec x) {
+  constexpr int kTerms = sizeof(typename VecOf<Vec>::Element) == sizeof(float) ? 8 : 17;
+  const Vec s = x / (x + constant<Vec>(2.0));
+  const Vec square = s * s;
+  Vec sum = constant<Vec>(1.0 / (2 * kTerms - 1));
+#pragma GCC unroll 16
+  for (int k = kTerms - 2; k >= 0; --k) sum = fma(sum, square, constant<Vec>(1.0 / (2 * k + 1)));
+  return (s + s) * sum;
+}
+
 }  // namespace RNNCORE_ISA
 }  // namespace rnncore

@@ -42,5 +42,12 @@ def _core_spec(spec: CellSpec, weights: str) -> Any:
         bias=spec.bias,
         nonlinearity=spec.nonlinearity,
         dtype=spec.dtype,
+        peephole=spec.peephole,
+        coupled=spec.coupled,
+        reset_after=spec.reset_after,
+        layer_norm=spec.layer_norm,
+        zoneout=spec.zoneout,
+        activations=spec.activations,
+        clip=spec.clip,
         weights=weights,
     )

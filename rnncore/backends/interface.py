@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
+from rnncore.masks import Masks
 
 
 class PackedWeights(Protocol):
@@ -66,11 +67,13 @@ class Backend(Protocol):
         h0: Array | None,
         c0: Array | None,
         lengths: Array | None,
+        resets: Array | None,
         y: Array,
         hn: Array,
         cn: Array | None,
-        masks: Sequence[Array | None] | None,
+        masks: Masks | None,
         keep: bool,
+        recompute: bool,
         num_threads: int,
     ) -> Any:
         """Run a sequence.
@@ -85,14 +88,20 @@ class Backend(Protocol):
             Initial state, C-contiguous; None for zeros.
         lengths : int64 ndarray (N,), or None
             Length of each row, 0 to T.
+        resets : bool ndarray (T, N), or None
+            True at the first step of a segment; C-contiguous.
         y : ndarray (T, N, K*P)
             Output, fully written: zeros past a length.
         hn, cn : ndarray
             Final state, C-contiguous, fully written.
-        masks : list of L entries, or None
-            Each None or an array ``(T, N, F)`` that multiplies the input of that layer.
+        masks : Masks, or None
+            What is dropped and kept; None, or an entry that is None, leaves alone, but for zoneout,
+            which then takes its expectation.
         keep : bool
             Whether to keep a tape.
+        recompute : bool
+            Whether the tape keeps states alone, and :meth:`backward` works gates out again. A
+            backend may ignore it.
         num_threads : int
             How many threads to use at most.
 
@@ -110,7 +119,7 @@ class Backend(Protocol):
         y: Array,
         h0: Array | None,
         c0: Array | None,
-        masks: Sequence[Array | None] | None,
+        masks: Masks | None,
         dy: Array | None,
         dhn: Array | None,
         dcn: Array | None,

@@ -11,6 +11,7 @@ import numpy as np
 from rnncore import reference
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
+from rnncore.masks import Masks
 
 name = "reference"
 
@@ -91,16 +92,18 @@ def forward(
     h0: Array | None,
     c0: Array | None,
     lengths: Array | None,
+    resets: Array | None,
     y: Array,
     hn: Array,
     cn: Array | None,
-    masks: Sequence[Array | None] | None,
+    masks: Masks | None,
     keep: bool,
+    recompute: bool,
     num_threads: int,
 ) -> Tape | None:
-    """Run a sequence step by step."""
+    """Run a sequence step by step; the tape holds everything whether to `recompute` or not."""
     results = reference.forward(
-        packed.spec, packed.params, x, h0, c0, lengths, masks, weights=packed.weights
+        packed.spec, packed.params, x, h0, c0, lengths, masks, packed.weights, resets
     )
     y[...], hn[...] = results[0], results[1]
     if cn is not None:
@@ -115,7 +118,7 @@ def backward(
     y: Array,
     h0: Array | None,
     c0: Array | None,
-    masks: Sequence[Array | None] | None,
+    masks: Masks | None,
     dy: Array | None,
     dhn: Array | None,
     dcn: Array | None,

@@ -63,7 +63,9 @@ class Layer(Parametrised):
         lengths : N integers, optional
             Length of each sequence, from 0 to T.
         resets : array of bool (T, N), optional
-            First steps of segments; not in this version.
+            True marks the first step of a new segment: no state and no gradient crosses from the
+            step before it, in either direction. Laid out as `x`: (N, T) with ``batch_first``, (T,)
+            unbatched.
 
         Returns
         -------
@@ -107,17 +109,23 @@ class Layer(Parametrised):
         Takes what a call takes. Input, output, state and parameters are referenced by the tape, not
         copied, and must not change before ``backward``.
 
+        Parameters
+        ----------
+        x, state, lengths, resets
+            As a call takes them.
+        recompute : bool, optional
+            Whether the tape keeps states alone, and ``backward`` works gates out again: less memory
+            for more time, and the same bits.
+
         Returns
         -------
         y, state
-            As from a call, with dropout.
+            As from a call, with what training drops and keeps at random.
         tape : Tape
             For ``backward(dy, dstate, tape=tape)``.
         """
         inputs = self._take(x, state, lengths, resets)
-        if checks.flag("recompute", recompute):
-            raise NotImplementedError("recompute: not in this version of rnncore")
-        outcome = self._run(inputs, keep=True)
+        outcome = self._run(inputs, keep=True, recompute=checks.flag("recompute", recompute))
         assert outcome.tape is not None
         return *self._finish(inputs, outcome), outcome.tape
 
@@ -221,9 +229,8 @@ class Layer(Parametrised):
         taken, extent = self._layout.take_sequence("x", x, self.input_size)
         start = self._take_state("state", state, extent)
         rows = None if lengths is None else checks.lengths(lengths, *extent)
-        if resets is not None:
-            checks.refuse_resets(resets, self._layout.shape(extent, 1)[:-1])
-        return Inputs(taken, start, rows, extent)
+        anew = None if resets is None else self._layout.take_resets(resets, extent)
+        return Inputs(taken, start, rows, anew, extent)
 
     def _finish(self, inputs: Inputs, outcome: Outcome) -> tuple[Array, Any]:
         """Commit what the layer keeps and return the results as the caller sees them."""
@@ -259,7 +266,9 @@ class Layer(Parametrised):
         """Return a state as the caller sees it."""
 
     @abstractmethod
-    def _run(self, inputs: Inputs, keep: bool, out: Array | None = None) -> Outcome:
+    def _run(
+        self, inputs: Inputs, keep: bool, out: Array | None = None, recompute: bool = False
+    ) -> Outcome:
         """Run a sequence, into `out` if given, and change nothing on the layer."""
 
     @abstractmethod

@@ -115,8 +115,10 @@ class Bidirectional(Joined):
             joined.append(both.reshape(-1, *forward.shape[1:]))
         return give_sequence_state(tuple(joined), batched)
 
-    def _run(self, inputs: Inputs, keep: bool, out: Array | None = None) -> Outcome:
-        x, states, lengths, extent = inputs
+    def _run(
+        self, inputs: Inputs, keep: bool, out: Array | None = None, recompute: bool = False
+    ) -> Outcome:
+        x, states, lengths, resets, extent = inputs
         forward, reverse = self.layers
         turn = _Turn(lengths, extent)
         y = self._layout.empty(extent, self.output_size) if out is None else out
@@ -124,9 +126,11 @@ class Bidirectional(Joined):
         if self.merge == "concat":
             width = forward.output_size
             places = (y[:, :, :width], y[:, :, width:])
-        ahead = forward._run(Inputs(x, states[0], lengths, extent), keep, places[0])
+        given = Inputs(x, states[0], lengths, resets, extent)
+        ahead = forward._run(given, keep, places[0], recompute)
         place = turn.view(places[1])
-        back = reverse._run(Inputs(turn(x), states[1], lengths, extent), keep, place)
+        given = Inputs(turn(x), states[1], lengths, turn.resets(resets), extent)
+        back = reverse._run(given, keep, place, recompute)
         parts = ahead.y, back.y if place is not None else turn(back.y)
         self._merge_into(y, parts, placed=place is not None)
         tape = None
@@ -200,6 +204,7 @@ class _Turn:
     """Reverse each row's own length in time; what lies past it stays. Its own inverse."""
 
     def __init__(self, lengths: Array | None, extent: Extent) -> None:
+        self._lengths: Array | int = extent.steps if lengths is None else lengths
         self._index: Array | None = None
         if lengths is not None:
             steps = np.arange(extent.steps)[:, None]
@@ -209,6 +214,18 @@ class _Turn:
         if self._index is None:
             return sequence[::-1]
         return np.take_along_axis(sequence, self._index, axis=0)
+
+    def resets(self, resets: Array | None) -> Array | None:
+        """Return the first steps of the segments as met from the end, the first of all left out.
+
+        Where a segment starts at t, the one before it starts, reversed, at length - t.
+        """
+        if resets is None:
+            return None
+        steps = np.arange(len(resets))[:, None]
+        inside = (steps > 0) & (steps < self._lengths)
+        index = np.where(inside, self._lengths - steps, 0)
+        return np.take_along_axis(resets, np.broadcast_to(index, resets.shape), axis=0) & inside
 
     def view(self, sequence: Array | None) -> Array | None:
         """Return a reversed view to write into, None where there is none."""

@@ -158,7 +158,7 @@ class Cell(Parametrised):
             start = self._take_state("state", state, extent)
         sequence = checks.unit_stride(given).reshape(1, extent.batch, features)
         y = np.empty((1, extent.batch, self.hidden_size), self._dtype)
-        inputs = Inputs(sequence, start, None, extent)
+        inputs = Inputs(sequence, start, None, None, extent)
         final, tape = sequences.forward(self._packed.get(), inputs, None, y, keep)
         if tape is not None:
             tape.owner = self._owner

@@ -10,12 +10,12 @@ from rnncore.layers.recurrent import Recurrent
 
 
 class GRU(Recurrent):
-    r"""Run a gated recurrent unit, reset after the product, over sequences.
+    r"""Run a gated recurrent unit over sequences.
 
     ``r = s(W_r x + U_r h + b_r)``, ``z = s(W_z x + U_z h + b_z)``,
     ``n = tanh(W_n x + b_in + r (U_n h + b_hn))`` and ``h' = (1 - z) n + z h``, where ``s`` is the
     logistic function and ``b_r``, ``b_z`` are sums of both biases (Cho et al. 2014, in the form of
-    cuDNN).
+    cuDNN). With ``reset_after=False``, ``n = tanh(W_n x + b_in + U_n (r h) + b_hn)``.
 
     Parameters
     ----------
@@ -23,8 +23,9 @@ class GRU(Recurrent):
         ``D`` and ``H``.
     num_layers : int, optional
         Layers one above the other; each takes the output of the one below.
-    reset_after : {True}, optional
-        Whether the reset gate acts after the product with ``U_n``; False is not in this version.
+    reset_after : bool, optional
+        Whether the reset gate acts after the product with ``U_n`` (PyTorch, cuDNN, Keras' default)
+        or before it (Cho et al. 2014, ONNX' default).
     bias : bool, optional
         Whether there are ``bias_ih`` and ``bias_hh``.
     batch_first : bool, optional
@@ -36,9 +37,23 @@ class GRU(Recurrent):
     dropout : float, optional
         Probability that an output of a layer but the last is dropped in training.
     variational : bool, optional
-        One dropout mask a sequence instead of one a step, on the first layer's input too.
-    recurrent_dropout, zoneout, layer_norm, activations, clip : optional
-        Not in this version.
+        One dropout mask a sequence instead of one a step, on the first layer's input too [1]_.
+    recurrent_dropout : float, optional
+        Probability that a unit of ``h[t-1]`` is dropped in training where it enters ``weight_hh``:
+        one mask a sequence, the same for all gates [1]_.
+    zoneout : float, optional
+        Probability that a unit keeps its old h for a step of training; inference takes
+        ``p * old + (1 - p) * new`` [2]_.
+    layer_norm : bool, optional
+        Whether each product is normalised over its rows and scaled by a gain, ``norm_ih_l0`` and
+        ``norm_hh_l0``, before biases are added: biased variance, eps 1e-5 [3]_. Resetting before
+        makes two products of U, over 2H and over H rows.
+    activations : sequence of two, optional
+        What stands in the place of (Sigmoid, Tanh), for gates and candidate: ONNX' names Affine,
+        Elu, HardSigmoid, LeakyRelu, Relu, ScaledTanh, Sigmoid, Softplus, Softsign, Tanh and
+        ThresholdedRelu, or such a name with its numbers, ``("LeakyRelu", 0.01)``.
+    clip : float, optional
+        The input of every activation is clamped to ``[-clip, clip]`` (ONNX).
     dtype : {"float32", "float64"}, optional
         Type of every array.
     device : {"cpu"}, optional
@@ -51,7 +66,15 @@ class GRU(Recurrent):
     ValueError, TypeError
         If an argument makes no sense.
     NotImplementedError
-        If this version lacks an option.
+        If this version lacks a dtype or a device.
+
+    References
+    ----------
+    .. [1] Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural
+       networks", 2016.
+    .. [2] Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations",
+       2016.
+    .. [3] Ba, Kiros and Hinton, "Layer normalization", 2016.
 
     Examples
     --------

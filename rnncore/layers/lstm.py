@@ -14,7 +14,8 @@ class LSTM(Recurrent):
 
     With ``[i f g o] = W x + b_ih + U h + b_hh``: ``c' = s(f) c + s(i) tanh(g)`` and
     ``h' = s(o) tanh(c')``, where ``s`` is the logistic function (Hochreiter and Schmidhuber 1997,
-    Gers et al. 2000). With a projection, ``h' = W_hr (s(o) tanh(c'))`` (Sak et al. 2014).
+    Gers et al. 2000). With a projection, ``h' = W_hr (s(o) tanh(c'))`` (Sak et al. 2014). With
+    peepholes, i and f have ``p_i c`` and ``p_f c`` added, o has ``p_o c'`` (Gers et al. 2002).
 
     Parameters
     ----------
@@ -24,6 +25,11 @@ class LSTM(Recurrent):
         Layers one above the other; each takes the output of the one below.
     proj_size : int, optional
         Size of the projected output, below `hidden_size`; 0 for none.
+    peephole : bool, optional
+        Whether the gates see the cell: i and f the old one, o the new one, each unit its own by
+        ``peephole_l0 (3*H,)`` in the order i f o (ONNX, oneDNN).
+    coupled : bool, optional
+        Whether ``f = 1 - i``; the parameters' f rows are then not used (ONNX' ``input_forget``).
     forget_bias : float, optional
         Added to the forget gate's ``bias_ih`` when parameters are first drawn.
     bias : bool, optional
@@ -37,9 +43,24 @@ class LSTM(Recurrent):
     dropout : float, optional
         Probability that an output of a layer but the last is dropped in training.
     variational : bool, optional
-        One dropout mask a sequence instead of one a step, on the first layer's input too.
-    peephole, coupled, recurrent_dropout, zoneout, layer_norm, activations, clip : optional
-        Not in this version.
+        One dropout mask a sequence instead of one a step, on the first layer's input too [1]_.
+    recurrent_dropout : float, optional
+        Probability that a unit of ``h[t-1]`` is dropped in training where it enters ``weight_hh``:
+        one mask a sequence, the same for all gates [1]_.
+    zoneout : float or (p_h, p_c), optional
+        Probability that a unit keeps its old h, and its old c, for a step of training; inference
+        takes ``p * old + (1 - p) * new`` [2]_. The output reads the new c; h is kept after the
+        projection.
+    layer_norm : bool, optional
+        Whether each product is normalised over its rows and scaled by a gain, ``norm_ih_l0`` and
+        ``norm_hh_l0``, before biases are added: biased variance, eps 1e-5 [3]_. The output is then
+        ``s(o) tanh(norm(c'))`` with ``norm_c_l0`` and ``norm_c_bias_l0``, the carried c as it is.
+    activations : sequence of three, optional
+        What stands in the place of (Sigmoid, Tanh, Tanh), for gates, candidate and output: ONNX'
+        names Affine, Elu, HardSigmoid, LeakyRelu, Relu, ScaledTanh, Sigmoid, Softplus, Softsign,
+        Tanh and ThresholdedRelu, or such a name with its numbers, ``("LeakyRelu", 0.01)``.
+    clip : float, optional
+        The input of every activation is clamped to ``[-clip, clip]`` (ONNX); the carried c is not.
     dtype : {"float32", "float64"}, optional
         Type of every array.
     device : {"cpu"}, optional
@@ -52,7 +73,15 @@ class LSTM(Recurrent):
     ValueError, TypeError
         If an argument makes no sense.
     NotImplementedError
-        If this version lacks an option.
+        If this version lacks a dtype or a device.
+
+    References
+    ----------
+    .. [1] Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural
+       networks", 2016.
+    .. [2] Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations",
+       2016.
+    .. [3] Ba, Kiros and Hinton, "Layer normalization", 2016.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Check a layer's constructor arguments and refuse, by name, the options still to come."""
+"""Check a layer's constructor arguments, and refuse by name what has no meaning."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import checks
-
-ACTIVATIONS = (
-    "Affine", "Elu", "HardSigmoid", "LeakyRelu", "Relu", "ScaledTanh", "Sigmoid", "Softplus",
-    "Softsign", "Tanh", "ThresholdedRelu",
-)  # fmt: skip
-"""Names of ONNX' activations."""
-
-ACTIVATION_COUNTS = {"rnn": 1, "gru": 2, "lstm": 3}
-"""How many activations a cell has: gates, candidate, output."""
+from rnncore.cells import ACTIVATIONS, PLAIN_ACTIVATIONS
 
 
 def arguments(local: Mapping[str, Any]) -> dict[str, Any]:
@@ -40,7 +32,7 @@ def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     TypeError, ValueError
         If an argument or a combination makes no sense.
     NotImplementedError
-        If an option makes sense but this version lacks it.
+        If a dtype or a device makes sense but this version lacks it.
     """
     done = dict(given)
     for name in ("input_size", "hidden_size", "num_layers"):
@@ -55,8 +47,7 @@ def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     done["dtype"] = dtype(given["dtype"])
     done["seed"] = seed(given["seed"])
     _resolve_cell(cell, done)
-    _refuse_combinations(done)
-    _refuse_missing(done)
+    _refuse_combinations(done, given)
     done["device"] = device(given["device"])
     if done["dropout"] and done["num_layers"] == 1 and not done["variational"]:
         warnings.warn(
@@ -117,6 +108,23 @@ def rng_state(value: object) -> tuple[int, int]:
     return checks.size("rng_state['seed']", value["seed"], minimum=0), calls
 
 
+def zoneout_rates(cell: str, value: float | tuple[float, float]) -> tuple[float, float]:
+    """Return ``(p_h, p_c)`` of a checked ``zoneout``; one rate is that of all a cell carries."""
+    if isinstance(value, tuple):
+        return value
+    return value, value if cell == "lstm" else 0.0
+
+
+def padded_activations(
+    chosen: Sequence[Any] | None,
+) -> tuple[tuple[str, float, float], ...] | None:
+    """Return checked activations as ``(name, alpha, beta)``, 0.0 for what one does not take."""
+    if chosen is None:
+        return None
+    named = [(item,) if isinstance(item, str) else item for item in chosen]
+    return tuple((*item, 0.0, 0.0)[:3] for item in named)
+
+
 def _resolve_cell(cell: str, done: dict[str, Any]) -> None:
     if cell == "rnn":
         done["nonlinearity"] = checks.choice("nonlinearity", done["nonlinearity"], ("tanh", "relu"))
@@ -134,7 +142,7 @@ def _resolve_cell(cell: str, done: dict[str, Any]) -> None:
             )
 
 
-def _refuse_combinations(done: Mapping[str, Any]) -> None:
+def _refuse_combinations(done: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     if done["stateful"] and done["bidirectional"]:
         raise ValueError(
             "stateful: has no meaning with bidirectional=True, whose reverse direction "
@@ -144,26 +152,8 @@ def _refuse_combinations(done: Mapping[str, Any]) -> None:
         raise ValueError("forget_bias: has no meaning with coupled=True, which has no forget gate")
     if done.get("forget_bias") and not done["bias"]:
         raise ValueError("forget_bias: has no meaning with bias=False")
-    if done["activations"] is not None and done.get("nonlinearity", "tanh") != "tanh":
+    if given["activations"] is not None and done.get("nonlinearity", "tanh") != "tanh":
         raise ValueError("activations: expected nonlinearity='tanh' beside it")
-
-
-def _refuse_missing(done: Mapping[str, Any]) -> None:
-    absent = {
-        "peephole": False,
-        "coupled": False,
-        "reset_after": True,
-        "recurrent_dropout": 0.0,
-        "zoneout": 0.0,
-        "layer_norm": False,
-        "activations": None,
-        "clip": None,
-    }
-    for name, plain in absent.items():
-        if done.get(name, plain) != plain:
-            raise NotImplementedError(
-                f"{name}: only {plain!r} is in this version of rnncore, got {done[name]!r}"
-            )
 
 
 def _zoneout(cell: str, value: object) -> float | tuple[float, float]:
@@ -177,19 +167,27 @@ def _zoneout(cell: str, value: object) -> float | tuple[float, float]:
     return (p_h, p_c) if p_h or p_c else 0.0
 
 
-def _activations(cell: str, value: object) -> list[Any] | None:
+def _activations(cell: str, value: object) -> tuple[Any, ...] | None:
+    """Return each activation as its name or, if it takes numbers, a tuple with all of them."""
     if value is None:
         return None
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise TypeError(f"activations: expected a sequence of names, got {value!r}")
-    if len(value) != ACTIVATION_COUNTS[cell]:
-        raise ValueError(f"activations: expected {ACTIVATION_COUNTS[cell]} names, got {len(value)}")
-    for i, item in enumerate(value):
-        name, *numbers = item if isinstance(item, tuple | list) and item else (item,)
-        checks.choice(f"activations[{i}]", name, ACTIVATIONS)
-        for number in numbers:
-            checks.real(f"activations[{i}]", number)
-    return list(value)
+    plain = PLAIN_ACTIVATIONS[cell]
+    if len(value) != len(plain):
+        raise ValueError(f"activations: expected {len(plain)} names, got {len(value)}")
+    chosen = tuple(_activation(f"activations[{i}]", item) for i, item in enumerate(value))
+    return None if chosen == plain else chosen
+
+
+def _activation(place: str, item: object) -> Any:
+    name, *numbers = item if isinstance(item, tuple | list) and item else (item,)
+    defaults = ACTIVATIONS[checks.choice(place, name, tuple(ACTIVATIONS))]
+    if len(numbers) > len(defaults):
+        takes = f"at most {len(defaults)}" if defaults else "no"
+        raise ValueError(f"{place}: {name} takes {takes} numbers, got {len(numbers)}")
+    chosen = [checks.real(place, number) for number in numbers]
+    return (name, *chosen, *defaults[len(chosen) :]) if defaults else name
 
 
 def _clip(value: object) -> float | None:

@@ -16,7 +16,7 @@ from rnncore.initializers import draw_params
 from rnncore.layers import options
 from rnncore.layers.base import Layer, Outcome
 from rnncore.layout import Extent, State, give_sequence_state, take_sequence_state
-from rnncore.masks import draw_masks
+from rnncore.masks import Masks, draw_masks
 from rnncore.sequences import Inputs, PackedOnce, SequenceTape
 
 if TYPE_CHECKING:
@@ -39,23 +39,12 @@ class Recurrent(Layer):
     def __init__(self, cell: str, given: Mapping[str, Any]) -> None:
         self._arguments = options.resolve(cell, given)
         done = self._arguments
-        self.spec = CellSpec(
-            cell,
-            done["input_size"],
-            done["hidden_size"],
-            done["num_layers"],
-            2 if done["bidirectional"] else 1,
-            done.get("proj_size", 0),
-            done["bias"],
-            done.get("nonlinearity", "tanh"),
-            done["dtype"],
-        )
+        self.spec = _spec(cell, done)
         params = draw_params(self.spec, done["seed"], done.get("forget_bias", 0.0))
         sizes = (self.spec.input_size, self.spec.features)
         super().__init__(params, sizes, done["dtype"], done["batch_first"])
         self._packed = PackedOnce(self.spec, params.values())
         self._seed, self._calls = done["seed"], 0
-        self._dropout: float = done["dropout"]
         self._stateful: bool = done["stateful"]
         self._kept: Kept | None = None
 
@@ -176,21 +165,24 @@ class Recurrent(Layer):
     def _give_state(self, state: State, batched: bool) -> Any:
         return give_sequence_state(state, batched)
 
-    def _run(self, inputs: Inputs, keep: bool, out: Array | None = None) -> Outcome:
+    def _run(
+        self, inputs: Inputs, keep: bool, out: Array | None = None, recompute: bool = False
+    ) -> Outcome:
         extent = inputs.extent
-        masks = self._draw_masks(extent) if keep and self._dropout else None
+        masks = self._draw_masks(extent) if keep else None
         y = self._layout.empty(extent, self.output_size) if out is None else out
-        final, tape = sequences.forward(self._packed.get(), inputs, masks, y, keep)
+        final, tape = sequences.forward(self._packed.get(), inputs, masks, y, keep, recompute)
         kept = Kept(_copied(final), extent.batched) if self._stateful else None
         return Outcome(y, final, tape, (kept, self._calls + 1 if keep else self._calls))
 
-    def _draw_masks(self, extent: Extent) -> list[Array | None] | None:
+    def _draw_masks(self, extent: Extent) -> Masks | None:
         return draw_masks(
             self.spec,
             extent.steps,
             extent.batch,
-            dropout=self._dropout,
+            dropout=self._arguments["dropout"],
             variational=self._arguments["variational"],
+            recurrent_dropout=self._arguments["recurrent_dropout"],
             seed=self._seed,
             call=self._calls,
         )
@@ -225,8 +217,8 @@ class Recurrent(Layer):
             self.set_state(give_sequence_state(*kept))
 
     def _frozen_config(self, dtype: str) -> dict[str, Any]:
-        plain = {"stateful": False, "dropout": 0.0, "variational": False, "dtype": dtype}
-        return {**self._config(), **plain}
+        untrained = {"dropout": 0.0, "variational": False, "recurrent_dropout": 0.0}
+        return {**self._config(), **untrained, "stateful": False, "dtype": dtype}
 
     def _hold_reduced(self, weights: str) -> None:
         self._packed.weights = weights
@@ -244,6 +236,28 @@ class Recurrent(Layer):
             raise ValueError("stream: expected a layer of one direction, got a bidirectional one")
         packed = self._packed.get()
         return packed.backend.stream(packed.weights, self.spec, batch)
+
+
+def _spec(cell: str, done: Mapping[str, Any]) -> CellSpec:
+    """Return the specification that a layer's checked arguments ask for."""
+    return CellSpec(
+        cell,
+        done["input_size"],
+        done["hidden_size"],
+        done["num_layers"],
+        2 if done["bidirectional"] else 1,
+        done.get("proj_size", 0),
+        done["bias"],
+        done.get("nonlinearity", "tanh"),
+        done["dtype"],
+        peephole=done.get("peephole", False),
+        coupled=done.get("coupled", False),
+        reset_after=done.get("reset_after", True),
+        layer_norm=done["layer_norm"],
+        zoneout=options.zoneout_rates(cell, done["zoneout"]),
+        activations=options.padded_activations(done["activations"]),
+        clip=done["clip"],
+    )
 
 
 def _copied(state: State) -> State:

@@ -10,7 +10,7 @@ from rnncore.layers.recurrent import Recurrent
 
 
 class RNN(Recurrent):
-    r"""Run ``h' = act(W x + b_ih + U h + b_hh)`` over sequences.
+    r"""Run ``h' = act(W x + b_ih + U h + b_hh)`` over sequences (Elman 1990).
 
     Parameters
     ----------
@@ -31,9 +31,22 @@ class RNN(Recurrent):
     dropout : float, optional
         Probability that an output of a layer but the last is dropped in training.
     variational : bool, optional
-        One dropout mask a sequence instead of one a step, on the first layer's input too.
-    recurrent_dropout, zoneout, layer_norm, activations, clip : optional
-        Not in this version.
+        One dropout mask a sequence instead of one a step, on the first layer's input too [1]_.
+    recurrent_dropout : float, optional
+        Probability that a unit of ``h[t-1]`` is dropped in training where it enters ``weight_hh``:
+        one mask a sequence, the same for all gates [1]_.
+    zoneout : float, optional
+        Probability that a unit keeps its old h for a step of training; inference takes
+        ``p * old + (1 - p) * new`` [2]_.
+    layer_norm : bool, optional
+        Whether each product is normalised over its H rows and scaled by a gain, ``norm_ih_l0`` and
+        ``norm_hh_l0``, before biases are added: biased variance, eps 1e-5 [3]_.
+    activations : sequence of one, optional
+        What stands in the place of tanh: one of ONNX' names Affine, Elu, HardSigmoid, LeakyRelu,
+        Relu, ScaledTanh, Sigmoid, Softplus, Softsign, Tanh and ThresholdedRelu, or such a name with
+        its numbers, ``("LeakyRelu", 0.01)``.
+    clip : float, optional
+        The activation's input is clamped to ``[-clip, clip]`` (ONNX).
     dtype : {"float32", "float64"}, optional
         Type of every array.
     device : {"cpu"}, optional
@@ -46,7 +59,15 @@ class RNN(Recurrent):
     ValueError, TypeError
         If an argument makes no sense.
     NotImplementedError
-        If this version lacks an option.
+        If this version lacks a dtype or a device.
+
+    References
+    ----------
+    .. [1] Gal and Ghahramani, "A theoretically grounded application of dropout in recurrent neural
+       networks", 2016.
+    .. [2] Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations",
+       2016.
+    .. [3] Ba, Kiros and Hinton, "Layer normalization", 2016.
 
     Examples
     --------

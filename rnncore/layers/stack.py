@@ -145,16 +145,19 @@ class Stack(Joined):
         pairs = zip(self._members, state, strict=True)
         return [layer._give_state(part, batched) for layer, part in pairs]
 
-    def _run(self, inputs: Inputs, keep: bool, out: Array | None = None) -> Outcome:
-        x, states, lengths, extent = inputs
+    def _run(
+        self, inputs: Inputs, keep: bool, out: Array | None = None, recompute: bool = False
+    ) -> Outcome:
+        x = inputs.x
         outcomes: list[Outcome] = []
         last = self._members[-1]
-        for layer, state in zip(self._members, states, strict=True):
-            given = Inputs(x, state, lengths, extent)
-            outcome = layer._run(given, keep, out if layer is last else None)
+        for layer, state in zip(self._members, inputs.state, strict=True):
+            given = inputs._replace(x=x, state=state)
+            outcome = layer._run(given, keep, out if layer is last else None, recompute)
             outcomes.append(outcome)
             x = outcome.y
-        tape = JoinedTape(extent, [outcome.tape for outcome in outcomes]) if keep else None
+        tapes = [outcome.tape for outcome in outcomes]
+        tape = JoinedTape(inputs.extent, tapes) if keep else None
         final = [outcome.state for outcome in outcomes]
         return Outcome(x, final, tape, [outcome.pending for outcome in outcomes])
 

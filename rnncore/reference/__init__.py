@@ -1,8 +1,10 @@
 """The float64 reference: recurrent layers in plain NumPy, step by step, written to be read.
 
 It is the oracle of every test. `steps` holds each cell's equations and their gradients, one step at
-a time, in one table; `sequences` runs them over time, directions, layers and ragged lengths.
-A cell is added by its two functions and its line in `steps.CELLS`.
+a time, in one table, out of the `activations` and `products` they are made of; `runs` adds what is
+alike for all cells (resets, recurrent dropout, zoneout); `sequences` runs them over time,
+directions, layers and ragged lengths. A cell is added by its two functions and its line in
+`steps.CELLS`.
 
 Examples
 --------

@@ -57,6 +57,11 @@ class Int8Matrix:
         """The matrix itself, which knows products from the left alone."""
         return self
 
+    def __getitem__(self, rows: slice) -> Int8Matrix:
+        part = Int8Matrix.__new__(Int8Matrix)
+        part._whole, part._scale = self._whole[rows], self._scale[rows]
+        return part
+
     def __rmatmul__(self, rows: Array) -> Array:
         whole, scale = quantize(rows)
         result: Array = whole @ self._whole.T * scale * self._scale.T

@@ -8,26 +8,15 @@ ever read past a row's end, and what stands there (NaN included) has no effect.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
-from rnncore.cells import DIRECTION_SUFFIXES, CellSpec
-from rnncore.reference.reduced import reduced
-from rnncore.reference.steps import CELLS, Array, Cell, Saved, Weights
-
-Indices = NDArray[np.intp]
-
-WEIGHTS = ("weight_ih", "weight_hh", "bias_ih", "bias_hh", "weight_hr")
-
-
-@dataclass
-class Run:
-    """What one direction of one layer keeps: the rows, times and values of every step."""
-
-    steps: list[tuple[Indices, Indices, Saved]] = field(default_factory=list)
+from rnncore.cells import CellSpec
+from rnncore.masks import Masks
+from rnncore.reference.runs import Booleans, Indices, Run, Step, run_of
+from rnncore.reference.steps import Array
 
 
 @dataclass
@@ -36,31 +25,34 @@ class Tape:
 
     shape: tuple[int, int, int]
     params: dict[str, Array]
-    masks: list[Array | None]
+    inputs: list[Array | None]
     runs: list[Run]
 
 
-def cell_of(spec: CellSpec) -> Cell:
-    """Return the equations of a specification."""
-    return CELLS[f"rnn_{spec.nonlinearity}" if spec.cell == "rnn" else spec.cell]
+def masks_of(spec: CellSpec, masks: Masks | Sequence[ArrayLike | None] | None) -> Masks:
+    """Return masks as `forward` takes them, each of every kind or None."""
+    if isinstance(masks, Masks):
+        return masks
+    none = [None] * spec.state_rows
+    inputs = [None if mask is None else np.asarray(mask) for mask in masks or []]
+    return Masks(inputs or [None] * spec.num_layers, none, none, none)
 
 
-def suffix(layer: int, direction: int) -> str:
-    """Return what ends the parameters' names of one direction of one layer."""
-    return f"_l{layer}{DIRECTION_SUFFIXES[direction]}"
+def walk(lengths: Indices, resets: Booleans, direction: int) -> Iterator[Step]:
+    """Yield, step after step, the rows that are alive and the time that each of them reads.
 
-
-def weights_of(params: Mapping[str, Array], layer: int, direction: int) -> Weights:
-    """Return the weights of one direction of one layer under their plain names."""
-    names = {name: name + suffix(layer, direction) for name in WEIGHTS}
-    return {name: params[full] for name, full in names.items() if full in params}
-
-
-def walk(lengths: Indices, direction: int) -> Iterator[tuple[Indices, Indices]]:
-    """Yield, step after step, the rows that are alive and the time that each of them reads."""
+    Going forwards a row starts a segment at its reset; going backwards, at the time before one,
+    unless that is the row's last.
+    """
     for step in range(lengths.max(initial=0)):
         rows = np.flatnonzero(step < lengths)
-        yield rows, (lengths[rows] - 1 - step if direction else np.full(rows.size, step))
+        if direction:
+            times = lengths[rows] - 1 - step
+            starts = resets[np.minimum(times + 1, len(resets) - 1), rows] & (step > 0)
+        else:
+            times = np.full(rows.size, step)
+            starts = resets[times, rows]
+        yield Step(rows, times, starts)
 
 
 def forward(
@@ -70,8 +62,9 @@ def forward(
     h0: ArrayLike | None = None,
     c0: ArrayLike | None = None,
     lengths: ArrayLike | None = None,
-    masks: Sequence[ArrayLike | None] | None = None,
+    masks: Masks | Sequence[ArrayLike | None] | None = None,
     weights: str = "full",
+    resets: ArrayLike | None = None,
 ) -> tuple[Array, Array, Array | None, Tape]:
     """Run a stack of recurrent layers over whole sequences.
 
@@ -89,10 +82,13 @@ def forward(
         Initial cell states of an LSTM; zero where absent.
     lengths : (N,) integers, optional
         The steps of each row, from 0 to T; all T where absent.
-    masks : L entries of None or (T, N, F) arrays, optional
-        Each multiplies the input of its layer (dropout, already scaled).
+    masks : Masks, or L entries of None or (T, N, F) arrays, optional
+        The entries alone each multiply the input of their layer (dropout, already scaled). Where
+        no mask says what zoneout keeps, its expectation is taken.
     weights : {"full", "bfloat16", "int8"}, optional
         How matrices are held; reduced ones are for inference. See `rnncore.reference.reduced`.
+    resets : (T, N) booleans, optional
+        True at the first step of a segment, across whose start no state and no gradient goes.
 
     Returns
     -------
@@ -109,29 +105,27 @@ def forward(
     T, N, _ = x.shape
     K, P, H = spec.num_directions, spec.output_size, spec.hidden_size
     ends: Indices = np.full(N, T) if lengths is None else np.array(lengths, np.intp)
+    starts = np.zeros((T, N), np.bool_) if resets is None else np.array(resets, np.bool_)
     hn = np.zeros((spec.state_rows, N, P)) if h0 is None else np.array(h0, np.float64)
     cn = np.zeros((spec.state_rows, N, H)) if c0 is None else np.array(c0, np.float64)
     arrays = {name: np.array(value, np.float64) for name, value in params.items()}
-    held: dict[str, Any] = {name: reduced(weights, value) for name, value in arrays.items()}
-    factors = [None if m is None else np.array(m, np.float64) for m in masks or []]
-    tape = Tape(x.shape, arrays, factors or [None] * spec.num_layers, [])
+    given = masks_of(spec, masks)
+    factors = [None if mask is None else np.array(mask, np.float64) for mask in given.inputs]
+    tape = Tape(x.shape, arrays, factors, [])
     y = x
     with np.errstate(all="ignore"):
         for layer in range(spec.num_layers):
-            mask = tape.masks[layer]
+            mask = tape.inputs[layer]
             inputs = y if mask is None else y * mask
             y = np.zeros((T, N, K * P))
             for k in range(K):
-                run, at = Run(), layer * K + k
+                run, at = run_of(spec, arrays, given, weights, layer, k), layer * K + k
                 tape.runs.append(run)
-                own = weights_of(held, layer, k)
-                for rows, times in walk(ends, k):
-                    h, c, saved = cell_of(spec).forward(
-                        own, inputs[times, rows], hn[at, rows], cn[at, rows]
-                    )
+                for step in walk(ends, starts, k):
+                    rows, times, _ = step
+                    h, c = run.forward(step, inputs[times, rows], hn[at, rows], cn[at, rows])
                     hn[at, rows], cn[at, rows] = h, c
                     y[times, rows, k * P : (k + 1) * P] = h
-                    run.steps.append((rows, times, saved))
     return y, hn, cn if spec.has_cell_state else None, tape
 
 
@@ -169,7 +163,7 @@ def backward(
     dc0 : (L*K, N, H) float64 array or None
         The same for the cell state of an LSTM.
     grads : dict of str to float64 array
-        One for each of ``params``.
+        One for each of ``params``; zero in rows of gates that are not in use.
 
     Notes
     -----
@@ -187,15 +181,14 @@ def backward(
             d_in = np.zeros((T, N, spec.layer_input_size(layer)))
             for k in range(K):
                 at = layer * K + k
-                own = weights_of(tape.params, layer, k)
-                for rows, times, saved in reversed(tape.runs[at].steps):
+                run = tape.runs[at]
+                for step, saved in reversed(run.taken):
+                    rows, times, _ = step
                     dh = dh0[at, rows] + d_out[times, rows, k * P : (k + 1) * P]
-                    dx, dh0[at, rows], dc0[at, rows], d_own = cell_of(spec).backward(
-                        own, saved, dh, dc0[at, rows]
+                    dx, dh0[at, rows], dc0[at, rows] = run.backward(
+                        step, saved, dh, dc0[at, rows], grads
                     )
                     d_in[times, rows] += dx
-                    for name, value in d_own.items():
-                        grads[name + suffix(layer, k)] += value
-            mask = tape.masks[layer]
+            mask = tape.inputs[layer]
             d_out = d_in if mask is None else d_in * mask
     return d_out, dh0, dc0 if spec.has_cell_state else None, grads

@@ -1,9 +1,13 @@
 """One time step of every cell, forward and backward, in the open.
 
 Each cell is two small functions and one line of `CELLS`. They work on R rows at once: ``x`` is
-(R, D), ``h`` is (R, P), ``c`` is (R, H), gates are (R, H). ``weights`` holds the arrays of one
-layer and one direction under the names ``weight_ih``, ``weight_hh``, and where the cell has them
-``bias_ih``, ``bias_hh`` and ``weight_hr``. Everything is float64.
+(R, D), ``h`` is (R, P), ``c`` is (R, H), gates are (R, H). ``h_in`` is h as it enters
+``weight_hh``: with recurrent dropout, not h itself. Everything is float64.
+
+``weights`` holds the arrays of one layer and one direction under the names ``weight_ih``,
+``weight_hh``, and where the cell has them ``bias_ih``, ``bias_hh``, ``weight_hr``, ``peephole``,
+``norm_ih``, ``norm_hh``, ``norm_c`` and ``norm_c_bias``. Those that go by gate hold the rows of the
+gates in use alone.
 
 A backward function receives what its forward one saved and the gradients of the new states, and
 returns the gradients of x, of the old states and of the weights, these summed over the R rows.
@@ -13,175 +17,236 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rnncore.cells import CellSpec
+from rnncore.reference.activations import Activation
+from rnncore.reference.products import (
+    Saved,
+    Weights,
+    layer_norm,
+    layer_norm_backward,
+    product,
+    product_backward,
+)
+
 Array = NDArray[np.float64]
-Weights = dict[str, Array]
-Saved = dict[str, Any]
 
 
-def sigmoid(a: Array) -> Array:
-    """Return 1 / (1 + exp(-a)) without overflow, accurate in the left tail as well."""
-    e = np.exp(-np.abs(a))
-    numerator: Array = np.where(a < 0, e, 1.0)
-    return numerator / (1.0 + e)
+@dataclass(frozen=True)
+class Equations:
+    """What the steps of one direction of one layer read."""
+
+    spec: CellSpec
+    weights: Weights
+    activations: tuple[Activation, ...]
 
 
-def input_product(weights: Weights, x: Array) -> Array:
-    """Return ``x W_ih^T + b_ih``, (R, G*H)."""
-    product: Array = x @ weights["weight_ih"].T
-    return product + weights["bias_ih"] if "bias_ih" in weights else product
+class Old(NamedTuple):
+    """What a step starts from."""
+
+    x: Array
+    h: Array
+    h_in: Array
+    c: Array
 
 
-def state_product(weights: Weights, h: Array) -> Array:
-    """Return ``h W_hh^T + b_hh``, (R, G*H)."""
-    product: Array = h @ weights["weight_hh"].T
-    return product + weights["bias_hh"] if "bias_hh" in weights else product
+Gradients = tuple[Old, Weights]
+"""Gradients of what a step started from, and of its weights."""
 
 
-def products_backward(
-    weights: Weights, x: Array, h: Array, d_input: Array, d_state: Array
-) -> tuple[Array, Array, Weights]:
-    """Return dx, dh and the weights' gradients from those of the two products, (R, G*H) each."""
-    grads = {"weight_ih": d_input.T @ x, "weight_hh": d_state.T @ h}
-    if "bias_ih" in weights:
-        grads["bias_ih"] = d_input.sum(axis=0)
-        grads["bias_hh"] = d_state.sum(axis=0)
-    return d_input @ weights["weight_ih"], d_state @ weights["weight_hh"], grads
-
-
-def rnn_tanh_forward(weights: Weights, x: Array, h: Array, c: Array) -> tuple[Array, Array, Saved]:
+def rnn_forward(own: Equations, old: Old) -> tuple[Array, Array, Saved]:
     """Take one step of the plain cell.
 
     Notes
     -----
-    ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)`` (Elman 1990; ``torch.nn.RNN``). ``c`` is not used.
+    ``h' = act(W_ih x + b_ih + W_hh h + b_hh)`` (Elman 1990; ``torch.nn.RNN``). ``c`` is not used.
     """
-    h_new = np.tanh(input_product(weights, x) + state_product(weights, h))
-    return h_new, c, {"x": x, "h": h, "h_new": h_new}
+    (activation,) = own.activations
+    from_x, input_saved = product(own.weights, "ih", old.x)
+    from_h, state_saved = product(own.weights, "hh", old.h_in)
+    a = from_x + from_h
+    return activation.value(a), old.c, {"a": a, "ih": input_saved, "hh": state_saved}
 
 
-def rnn_tanh_backward(
-    weights: Weights, saved: Saved, dh: Array, dc: Array
-) -> tuple[Array, Array, Array, Weights]:
-    """Return dx, dh, dc and the weights' gradients of `rnn_tanh_forward`."""
-    d_gate = dh * (1.0 - saved["h_new"] ** 2)
-    dx, dh_old, grads = products_backward(weights, saved["x"], saved["h"], d_gate, d_gate)
-    return dx, dh_old, dc, grads
+def rnn_backward(own: Equations, saved: Saved, dh: Array, dc: Array) -> Gradients:
+    """Return the gradients of `rnn_forward`."""
+    (activation,) = own.activations
+    d_a = dh * activation.slope(saved["a"])
+    dx, input_grads = product_backward(own.weights, saved["ih"], d_a)
+    dh_in, state_grads = product_backward(own.weights, saved["hh"], d_a)
+    return Old(dx, np.zeros_like(dh), dh_in, dc), input_grads | state_grads
 
 
-def rnn_relu_forward(weights: Weights, x: Array, h: Array, c: Array) -> tuple[Array, Array, Saved]:
-    """Take one step of the plain cell with ``h' = max(0, W_ih x + b_ih + W_hh h + b_hh)``."""
-    h_new = np.maximum(input_product(weights, x) + state_product(weights, h), 0.0)
-    return h_new, c, {"x": x, "h": h, "h_new": h_new}
+def gates_in_use(spec: CellSpec) -> tuple[str, ...]:
+    """Return the gates whose rows of the parameters the equations read."""
+    return tuple(gate for gate in spec.gates if not (spec.coupled and gate == "f"))
 
 
-def rnn_relu_backward(
-    weights: Weights, saved: Saved, dh: Array, dc: Array
-) -> tuple[Array, Array, Array, Weights]:
-    """Return dx, dh, dc and the weights' gradients of `rnn_relu_forward`; the slope at 0 is 0."""
-    d_gate: Array = np.where(saved["h_new"] > 0, dh, 0.0)
-    dx, dh_old, grads = products_backward(weights, saved["x"], saved["h"], d_gate, d_gate)
-    return dx, dh_old, dc, grads
-
-
-def lstm_forward(weights: Weights, x: Array, h: Array, c: Array) -> tuple[Array, Array, Saved]:
+def lstm_forward(own: Equations, old: Old) -> tuple[Array, Array, Saved]:
     """Take one step of the LSTM, with the projection of its output where ``weight_hr`` is given.
 
     Notes
     -----
     With the rows of the parameters in the order i, f, g, o::
 
-        i = sigmoid(W_ii x + b_ii + W_hi h + b_hi)        f, o alike
-        g =    tanh(W_ig x + b_ig + W_hg h + b_hg)
+        i = gate(W_ii x + b_ii + W_hi h + b_hi + p_i * c)        f alike; coupled: f = 1 - i
+        g =  act(W_ig x + b_ig + W_hg h + b_hg)
         c' = f * c + i * g
-        h' = o * tanh(c')                                 projected: h' = W_hr (o * tanh(c'))
+        o = gate(W_io x + b_io + W_ho h + b_ho + p_o * c')
+        h' = o * out(c')                                         projected: h' = W_hr (o * out(c'))
 
-    Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000 and the projection of
-    Sak et al. 2014; order and names are those of ``torch.nn.LSTM``.
+    where p are the peepholes, if any; with layer norm ``out`` sees ``norm(c') * gain + bias``.
+
+    Hochreiter and Schmidhuber 1997, with the forget gate and the peepholes of Gers et al. 2000 and
+    2002 and the projection of Sak et al. 2014; order and names are those of ``torch.nn.LSTM``.
     """
-    gates = input_product(weights, x) + state_product(weights, h)
-    a_i, a_f, a_g, a_o = np.split(gates, 4, axis=1)
-    i, f, g, o = sigmoid(a_i), sigmoid(a_f), np.tanh(a_g), sigmoid(a_o)
+    weights, (gate, act, out), c = own.weights, own.activations, old.c
+    from_x, input_saved = product(weights, "ih", old.x)
+    from_h, state_saved = product(weights, "hh", old.h_in)
+    names = gates_in_use(own.spec)
+    a = dict(zip(names, np.split(from_x + from_h, len(names), axis=1), strict=True))
+    if "peephole" in weights:
+        p_i, p_f, p_o = np.split(weights["peephole"], 3)
+        a["i"] = a["i"] + p_i * c
+        if "f" in a:
+            a["f"] = a["f"] + p_f * c
+    i, g = gate.value(a["i"]), act.value(a["g"])
+    f = gate.value(a["f"]) if "f" in a else 1.0 - i
     c_new = f * c + i * g
-    tanh_c = np.tanh(c_new)
-    hidden = o * tanh_c
+    if "peephole" in weights:
+        a["o"] = a["o"] + p_o * c_new
+    o = gate.value(a["o"])
+    seen, norm_saved = seen_cell(weights, c_new)
+    hidden = o * out.value(seen)
     h_new = hidden @ weights["weight_hr"].T if "weight_hr" in weights else hidden
-    saved = {"x": x, "h": h, "c": c, "i": i, "f": f, "g": g, "o": o}
-    return h_new, c_new, saved | {"tanh_c": tanh_c, "hidden": hidden}
+    saved = {"ih": input_saved, "hh": state_saved, "norm": norm_saved, "a": a, "c": c, "i": i}
+    saved |= {"f": f, "g": g, "o": o, "c_new": c_new, "seen": seen, "hidden": hidden}
+    return h_new, c_new, saved
 
 
-def lstm_backward(
-    weights: Weights, saved: Saved, dh: Array, dc: Array
-) -> tuple[Array, Array, Array, Weights]:
-    """Return dx, dh, dc and the weights' gradients of `lstm_forward`."""
-    i, f, g, o, tanh_c = (saved[name] for name in ("i", "f", "g", "o", "tanh_c"))
+def lstm_backward(own: Equations, saved: Saved, dh: Array, dc: Array) -> Gradients:
+    """Return the gradients of `lstm_forward`."""
+    weights, (gate, act, out), a = own.weights, own.activations, saved["a"]
+    i, f, g, o, c, c_new, seen = (saved[key] for key in ("i", "f", "g", "o", "c", "c_new", "seen"))
     d_hidden = dh @ weights["weight_hr"] if "weight_hr" in weights else dh
-    d_c = dc + d_hidden * o * (1.0 - tanh_c**2)
-    d_gates = np.concatenate(
-        [
-            d_c * g * i * (1.0 - i),
-            d_c * saved["c"] * f * (1.0 - f),
-            d_c * i * (1.0 - g**2),
-            d_hidden * tanh_c * o * (1.0 - o),
-        ],
-        axis=1,
-    )
-    dx, dh_old, grads = products_backward(weights, saved["x"], saved["h"], d_gates, d_gates)
+    d_a = {"o": d_hidden * out.value(seen) * gate.slope(a["o"])}
+    d_seen = d_hidden * o * out.slope(seen)
+    d_c, grads = seen_cell_backward(weights, saved["norm"], d_seen)
+    d_c = dc + d_c
+    if "peephole" in weights:
+        p_i, p_f, p_o = np.split(weights["peephole"], 3)
+        d_c = d_c + d_a["o"] * p_o
+    d_i, d_f = d_c * g, d_c * c
+    if "f" in a:
+        d_a["f"] = d_f * gate.slope(a["f"])
+    else:
+        d_i = d_i - d_f
+    d_a["i"] = d_i * gate.slope(a["i"])
+    d_a["g"] = d_c * i * act.slope(a["g"])
+    d_c_old = d_c * f
+    if "peephole" in weights:
+        d_p_i, d_p_f, d_p_o = d_a["i"] * c, np.zeros_like(c), d_a["o"] * c_new
+        d_c_old = d_c_old + d_a["i"] * p_i
+        if "f" in a:
+            d_p_f = d_a["f"] * c
+            d_c_old = d_c_old + d_a["f"] * p_f
+        grads["peephole"] = np.concatenate([d_p_i, d_p_f, d_p_o], axis=1).sum(axis=0)
     if "weight_hr" in weights:
         grads["weight_hr"] = dh.T @ saved["hidden"]
-    return dx, dh_old, d_c * f, grads
+    d_gates = np.concatenate([d_a[name] for name in gates_in_use(own.spec)], axis=1)
+    dx, input_grads = product_backward(weights, saved["ih"], d_gates)
+    dh_in, state_grads = product_backward(weights, saved["hh"], d_gates)
+    return Old(dx, np.zeros_like(dh), dh_in, d_c_old), grads | input_grads | state_grads
 
 
-def gru_forward(weights: Weights, x: Array, h: Array, c: Array) -> tuple[Array, Array, Saved]:
-    """Take one step of the GRU whose reset gate acts after the product with h.
+def seen_cell(weights: Weights, c: Array) -> tuple[Array, Saved]:
+    """Return c as the LSTM's output sees it, and what the gradient needs."""
+    if "norm_c" not in weights:
+        return c, {}
+    normed, inverse = layer_norm(c)
+    seen = normed * weights["norm_c"] + weights["norm_c_bias"]
+    return seen, {"normed": normed, "inverse": inverse}
+
+
+def seen_cell_backward(weights: Weights, saved: Saved, d_seen: Array) -> tuple[Array, Weights]:
+    """Return the gradients of c and of the weights of `seen_cell`."""
+    if "norm_c" not in weights:
+        return d_seen, {}
+    normed = saved["normed"]
+    grads = {"norm_c": (d_seen * normed).sum(axis=0), "norm_c_bias": d_seen.sum(axis=0)}
+    return layer_norm_backward(normed, saved["inverse"], d_seen * weights["norm_c"]), grads
+
+
+def gru_forward(own: Equations, old: Old) -> tuple[Array, Array, Saved]:
+    """Take one step of the GRU.
 
     Notes
     -----
     With the rows of the parameters in the order r, z, n::
 
-        r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)        z alike
-        n =    tanh(W_in x + b_in + r * (W_hn h + b_hn))
+        r = gate(W_ir x + b_ir + W_hr h + b_hr)        z alike
+        n =  act(W_in x + b_in + r * (W_hn h + b_hn))  reset before: W_hn (r * h) + b_hn
         h' = (1 - z) * n + z * h
 
-    Cho et al. 2014 in the variant of cuDNN and ``torch.nn.GRU``. ``c`` is not used.
+    Cho et al. 2014, who reset before the product; resetting after it is the variant of cuDNN and
+    ``torch.nn.GRU``. ``c`` is not used.
     """
-    x_r, x_z, x_n = np.split(input_product(weights, x), 3, axis=1)
-    h_r, h_z, h_n = np.split(state_product(weights, h), 3, axis=1)
-    r, z = sigmoid(x_r + h_r), sigmoid(x_z + h_z)
-    n = np.tanh(x_n + r * h_n)
-    h_new = (1.0 - z) * n + z * h
-    return h_new, c, {"x": x, "h": h, "r": r, "z": z, "n": n, "h_n": h_n}
+    weights, (gate, act), H = own.weights, own.activations, own.spec.hidden_size
+    from_x, input_saved = product(weights, "ih", old.x)
+    saved: Saved = {"ih": input_saved, "old": old}
+    if own.spec.reset_after:
+        from_h, saved["hh"] = product(weights, "hh", old.h_in)
+        from_h, u_n = from_h[:, : 2 * H], from_h[:, 2 * H :]
+    else:
+        from_h, saved["hh"] = product(weights, "hh", old.h_in, slice(0, 2 * H))
+    a_r, a_z = np.split(from_x[:, : 2 * H] + from_h, 2, axis=1)
+    r, z = gate.value(a_r), gate.value(a_z)
+    if own.spec.reset_after:
+        added, saved["u_n"] = r * u_n, u_n
+    else:
+        added, saved["hh_n"] = product(weights, "hh", r * old.h_in, slice(2 * H, 3 * H))
+    a_n = from_x[:, 2 * H :] + added
+    n = act.value(a_n)
+    saved |= {"r": r, "z": z, "n": n, "a_r": a_r, "a_z": a_z, "a_n": a_n}
+    return (1.0 - z) * n + z * old.h, old.c, saved
 
 
-def gru_backward(
-    weights: Weights, saved: Saved, dh: Array, dc: Array
-) -> tuple[Array, Array, Array, Weights]:
-    """Return dx, dh, dc and the weights' gradients of `gru_forward`."""
-    h, r, z, n = (saved[name] for name in ("h", "r", "z", "n"))
-    d_n = dh * (1.0 - z) * (1.0 - n**2)
-    d_z = dh * (h - n) * z * (1.0 - z)
-    d_r = d_n * saved["h_n"] * r * (1.0 - r)
-    d_input = np.concatenate([d_r, d_z, d_n], axis=1)
-    d_state = np.concatenate([d_r, d_z, d_n * r], axis=1)
-    dx, dh_old, grads = products_backward(weights, saved["x"], h, d_input, d_state)
-    return dx, dh_old + dh * z, dc, grads
+def gru_backward(own: Equations, saved: Saved, dh: Array, dc: Array) -> Gradients:
+    """Return the gradients of `gru_forward`."""
+    weights, (gate, act), old = own.weights, own.activations, saved["old"]
+    r, z, n = (saved[name] for name in ("r", "z", "n"))
+    d_a_n = dh * (1.0 - z) * act.slope(saved["a_n"])
+    d_a_z = dh * (old.h - n) * gate.slope(saved["a_z"])
+    if own.spec.reset_after:
+        d_a_r = d_a_n * saved["u_n"] * gate.slope(saved["a_r"])
+        d_state = np.concatenate([d_a_r, d_a_z, d_a_n * r], axis=1)
+        dh_in, grads = product_backward(weights, saved["hh"], d_state)
+    else:
+        d_reset, grads_n = product_backward(weights, saved["hh_n"], d_a_n)
+        d_a_r = d_reset * old.h_in * gate.slope(saved["a_r"])
+        d_state = np.concatenate([d_a_r, d_a_z], axis=1)
+        dh_in, grads = product_backward(weights, saved["hh"], d_state)
+        dh_in = dh_in + d_reset * r
+        grads = {name: np.concatenate([grads[name], grads_n[name]]) for name in grads}
+    d_input = np.concatenate([d_a_r, d_a_z, d_a_n], axis=1)
+    dx, input_grads = product_backward(weights, saved["ih"], d_input)
+    return Old(dx, dh * z, dh_in, dc), input_grads | grads
 
 
 @dataclass(frozen=True)
 class Cell:
     """The two functions of one step."""
 
-    forward: Callable[[Weights, Array, Array, Array], tuple[Array, Array, Saved]]
-    backward: Callable[[Weights, Saved, Array, Array], tuple[Array, Array, Array, Weights]]
+    forward: Callable[[Equations, Old], tuple[Array, Array, Saved]]
+    backward: Callable[[Equations, Saved, Array, Array], Gradients]
 
 
 CELLS = {
-    "rnn_tanh": Cell(rnn_tanh_forward, rnn_tanh_backward),
-    "rnn_relu": Cell(rnn_relu_forward, rnn_relu_backward),
+    "rnn": Cell(rnn_forward, rnn_backward),
     "lstm": Cell(lstm_forward, lstm_backward),
     "gru": Cell(gru_forward, gru_backward),
 }

@@ -55,17 +55,31 @@ class Tape {
   std::unique_ptr<Content> content_;
 };
 
+// What a call drops or keeps at random. Each list is empty, or has an entry for each layer, or for
+// each layer and direction, whose data may be null. Times are the caller's in both directions.
+struct Masks {
+  std::vector<Sequence> inputs;        // L: (T, N, F), what multiplies a layer's input
+  std::vector<const void*> recurrent;  // L*K: (N, P), what multiplies h[t-1] before U
+  // L*K: (T, N, P) and (T, N, H), contiguous; where not 0, the old h or c is kept
+  std::vector<const unsigned char*> kept_h, kept_c;
+
+  bool empty() const {
+    return inputs.empty() && recurrent.empty() && kept_h.empty() && kept_c.empty();
+  }
+};
+
 struct ForwardCall {
   int64_t steps = 0, batch = 0;
-  const int64_t* lengths = nullptr;  // (N,), each 0..T; null: all T
-  Sequence x;                        // (T, N, D)
-  const void* h0 = nullptr;          // (L*K, N, P) contiguous; null: zero
-  const void* c0 = nullptr;          // (L*K, N, H)
-  std::vector<Sequence>
-      masks;           // empty, or for each layer what multiplies its input (data may be null)
+  const int64_t* lengths = nullptr;       // (N,), each 0..T; null: all T
+  const unsigned char* resets = nullptr;  // (T, N): where not 0, a segment starts from zeros
+  Sequence x;                             // (T, N, D)
+  const void* h0 = nullptr;               // (L*K, N, P) contiguous; null: zero
+  const void* c0 = nullptr;               // (L*K, N, H)
+  Masks masks;
   MutableSequence y;   // (T, N, K*P), written in full
   void* hn = nullptr;  // as h0
   void* cn = nullptr;
+  bool recompute = false;  // with a tape: keep states alone, and make gates again in backward
   int num_threads = 1;
   Interrupt interrupt;
 };

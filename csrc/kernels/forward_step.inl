@@ -1,0 +1,162 @@
+// Where a step of the forward loop reads and writes: states, slots and products by batch row.
+#pragma once
+
+namespace rnncore {
+namespace RNNCORE_ISA {
+
+// The rows of one step.
+template <class T>
+struct ForwardStep {
+  int64_t s;
+  T* slots;
+  const T *h_read, *entering;
+  T *h_write, *entering_write;
+  const T* c_read;
+  T* c_write;
+  ptrdiff_t c_read_stride, c_write_stride;
+  T* hidden;
+  const unsigned char* fresh;
+  NormalisedRows<T> normalised;
+};
+
+template <class T>
+inline ForwardStep<T> forward_step(const ForwardLoop<T>& loop, int64_t s) {
+  const int64_t* offsets = loop.share.offsets;
+  const ptrdiff_t wide = padded(loop.units), state = loop.state_stride;
+  ForwardStep<T> step = {};
+  step.s = s;
+  const int64_t row = loop.dense ? (s - loop.share.step_begin) * loop.dense : offsets[s];
+  step.slots = loop.slots + row * loop.slots_stride;
+  step.h_read = loop.h[s % 2];
+  step.h_write = loop.h[(s + 1) % 2];
+  step.entering = loop.entering[0] ? loop.entering[s % 2] : step.h_read;
+  step.entering_write = loop.entering[(s + 1) % 2];
+  const bool from_initial = !loop.keep_c || s == 0;
+  step.c_read = from_initial ? loop.c : loop.c_kept + offsets[s - 1] * wide;
+  step.c_read_stride = from_initial ? state : wide;
+  step.c_write = loop.keep_c ? loop.c_kept + offsets[s] * wide : loop.c;
+  step.c_write_stride = loop.keep_c ? wide : state;
+  if (loop.hidden) step.hidden = loop.hidden + (loop.keep ? offsets[s] * wide : 0);
+  if (loop.options && loop.options->fresh) step.fresh = loop.options->fresh + offsets[s];
+  if (!loop.normalised.input) return step;
+  const NormalisedRows<T>& all = loop.normalised;
+  step.normalised = all;
+  step.normalised.input = all.input + row * all.input_stride;
+  step.normalised.recurrent = all.recurrent + row * all.recurrent_stride;
+  step.normalised.inverse = all.inverse + row * kInverses;
+  return step;
+}
+
+// A row's states before the step. Where a segment starts they are zero, whatever came before.
+template <class T>
+inline bool is_fresh(const ForwardStep<T>& step, int64_t row) {
+  return step.fresh && step.fresh[row];
+}
+template <class T>
+inline const T* entering_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row) {
+  if (loop.known_h) return loop.known_h[loop.share.offsets[step.s] + row];
+  return is_fresh(step, row) ? loop.options->zeros : step.entering + row * loop.state_stride;
+}
+template <class T>
+inline const T* h_before_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row) {
+  return is_fresh(step, row) ? loop.options->zeros : step.h_read + row * loop.state_stride;
+}
+template <class T>
+inline const T* c_before_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row) {
+  if (loop.known_c) return loop.known_c[loop.share.offsets[step.s] + row];
+  return is_fresh(step, row) ? loop.options->zeros : step.c_read + row * step.c_read_stride;
+}
+template <class T>
+inline T* hidden_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row) {
+  return step.hidden + row * padded(loop.units);
+}
+
+// Where products find these rows: where they are, or in the records that this member made.
+template <class Format, class T>
+inline const typename Format::Row* operand(const T* row_of_values, const char* records, int64_t row,
+                                           int64_t length) {
+  if constexpr (Format::kScaled) {
+    return row_of_record(records + row * record_bytes(length));
+  } else {
+    return row_of_values;
+  }
+}
+
+// Makes the records of the first `count` of this member's rows. Members that share rows make the
+// same ones each: that costs less than waiting for one another.
+template <class Format, class T>
+inline void quantize_step(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t count) {
+  if constexpr (Format::kScaled) {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = loop.share.row_begin + i * loop.share.row_stride;
+      quantize_row(entering_row(loop, step, row), loop.outputs,
+                   loop.h_records + row * record_bytes(loop.outputs));
+      if (!loop.input_panels) continue;
+      quantize_row(loop.x.at(step.s, row), loop.inputs,
+                   loop.x_records + row * record_bytes(loop.inputs));
+    }
+  }
+}
+template <class Format, class T>
+inline void quantize_hidden(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t count) {
+  if constexpr (Format::kScaled) {
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = loop.share.row_begin + i * loop.share.row_stride;
+      quantize_row(hidden_row(loop, step, row), loop.units,
+                   loop.h_records + row * record_bytes(loop.units));
+    }
+  }
+}
+
+// One row and one vector of units.
+struct CellPlace {
+  int64_t row, unit;
+  int exist;  // lanes that are units
+};
+
+template <class T, class Vec>
+inline void store_hidden(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
+                         const CellPlace& place, Vec hidden) {
+  if (place.exist < kLanes<T>) hidden = keep_first<T>(hidden, place.exist);
+  store(hidden_row(loop, step, place.row) + place.unit, hidden);
+}
+
+// The output of a step, for one vector of outputs: mixed with the old one, then to the state, to y
+// and, less what is dropped, to what the next step multiplies.
+template <bool kOptions, class T, class Vec>
+inline void store_h(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const CellPlace& place,
+                    Vec h) {
+  const int64_t row = place.row, unit = place.unit;
+  if (loop.known_h) return;
+  if constexpr (kOptions) {
+    const CellOptions<T>& options = *loop.options;
+    const Vec before = load(h_before_row(loop, step, row) + unit);
+    h = zoneout(options.kept_h, options.zoneout_h, step.s, row, unit, place.exist, before, h);
+  }
+  if (place.exist < kLanes<T>) h = keep_first<T>(h, place.exist);
+  const ptrdiff_t at = row * loop.state_stride + unit;
+  store(step.h_write + at, h);
+  store_upto(loop.y.at(step.s, row) + unit, h, place.exist);
+  if constexpr (kOptions) {
+    if (!step.entering_write) return;
+    const Vec mask = load_upto(loop.options->entering_mask[row] + unit, place.exist);
+    store(step.entering_write + at, h * mask);
+  }
+}
+
+// c of a step, which zoneout mixes with the old one.
+template <bool kOptions, class T, class Vec>
+inline void store_c(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const CellPlace& place,
+                    Vec before, Vec c) {
+  if (loop.known_h) return;
+  if constexpr (kOptions) {
+    const CellOptions<T>& options = *loop.options;
+    c = zoneout(options.kept_c, options.zoneout_c, step.s, place.row, place.unit, place.exist,
+                before, c);
+  }
+  if (place.exist < kLanes<T>) c = keep_first<T>(c, place.exist);
+  store(step.c_write + place.row * step.c_write_stride + place.unit, c);
+}
+
+}  // namespace RNNCORE_ISA
+}  // namespace rnncore
