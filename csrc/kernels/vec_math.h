@@ -3,13 +3,14 @@
 // (tests/test_activations).
 //
 //   exp(x) = 2^n (1 + s),  n = round(x / ln 2),  r = x - n ln 2,  s = r + r^2 q(r) = e^r - 1
-//   sigmoid(x) = (x < 0 ? e : 1) / (1 + e),                 e = exp(-|x|)
-//   tanh(x) = sign(x) (m < 2 ? m / d : 1 - 2 / d),          m = exp(2|x|) - 1,  d = m + 2
+//   sigmoid(x) = 1 / (1 + e),                                           e = exp(-x)
+//   tanh(x) = |x| < 0.55 ? x + x^3 p(x^2) : sign(x) (1 - 2 / (1 + e)),  e = exp(2|x|)
 //
-// ln 2 is subtracted in two parts (Cody and Waite 1980), the second only after r^2 q, so that s is
-// rounded once; small quotients are corrected by what their operands' rounding lost (Dekker 1971).
-// q is a Chebyshev fit on |r| <= 0.347 whose error is 8e-9 (float) and 2e-19 (double). No std
-// function, no table, no approximate reciprocal.
+// ln 2 is subtracted in two parts (Cody and Waite 1980). exp does so only after r^2 q, so that s is
+// rounded once; where 1 + e follows, the sum's own rounding outweighs that, and r is rounded.
+// q is a Chebyshev fit on |r| <= 0.347 whose error is 8e-9 (float) and 2e-19 (double), p one on
+// |x| <= 0.55 that costs tanh 4e-9 and 7e-20. No std function, no table, no
+// approximate reciprocal.
 #pragma once
 
 namespace rnncore {
@@ -28,7 +29,12 @@ struct ExpConstants<float> {
   static constexpr float kSmallest = -87.336544f;  // and is subnormal, so zero, below
   static constexpr float kScaleIsZero = -88.0f;    // 2^n is zero in exp_core; above, e^x flushes
   static constexpr float kTanhIsOne = 9.5f;        // to well within rounding
+  static constexpr float kOneIsLost = -16.0f;      // 1 + e^-x loses bits of the 1
   static constexpr int kTerms = 5;
+  static constexpr float kTanhIsNear = 0.55f;  // to 0
+  static constexpr int kTanhTerms = 5;
+  static constexpr float kP[kTanhTerms] = {-0.00660715948f, 0.0213077563f, -0.0539091626f,
+                                           0.133331124f, -0.33333332f};
   static constexpr float kQ[kTerms] = {0.00139262508f, 0.00836323288f, 0.0416665542f, 0.166665766f,
                                        0.5f};
 };
@@ -44,7 +50,15 @@ struct ExpConstants<double> {
   static constexpr double kSmallest = -708.3964185322641;
   static constexpr double kScaleIsZero = -709.0;
   static constexpr double kTanhIsOne = 20.0;
+  static constexpr double kOneIsLost = -36.0;
   static constexpr int kTerms = 11;
+  static constexpr double kTanhIsNear = 0.55;
+  static constexpr int kTanhTerms = 12;
+  static constexpr double kP[kTanhTerms] = {
+      7.8655049317447849e-6,   -0.000033706843488810566, 0.000094541757954623667,
+      -0.00023846902351875208, 0.00058990441063887948,   -0.0014558189612110820,
+      0.0035921267566160094,   -0.0088632354623328729,   0.021869488534045070,
+      -0.053968253968219853,   0.13333333333333311,      -0.33333333333333333};
   static constexpr double kQ[kTerms] = {2.09147553258932022e-9,
                                         2.5105312729622101787e-8,
                                         2.7557273478718580474e-7,
@@ -66,6 +80,16 @@ struct ExpParts {
   Vec value() const { return scale * (constant<Vec>(1.0) + (head + tail)); }
 };
 
+// q of the equations above.
+template <class Vec>
+RNNCORE_INLINE Vec exp_series(Vec r) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  Vec q = constant<Vec>(C::kQ[0]);
+#pragma GCC unroll 16
+  for (int i = 1; i < C::kTerms; ++i) q = fma(q, r, constant<Vec>(C::kQ[i]));
+  return q;
+}
+
 // |n| must stay below the exponent bias.
 template <class Vec>
 RNNCORE_INLINE ExpParts<Vec> exp_core(Vec x) {
@@ -75,11 +99,8 @@ RNNCORE_INLINE ExpParts<Vec> exp_core(Vec x) {
   const Vec head = fma(n, constant<Vec>(-C::kLn2High), x);
   const Vec rest = n * constant<Vec>(-C::kLn2Low);
   const Vec r = head + rest;
-  Vec q = constant<Vec>(C::kQ[0]);
-#pragma GCC unroll 16
-  for (int i = 1; i < C::kTerms; ++i) q = fma(q, r, constant<Vec>(C::kQ[i]));
   const auto power = (bits(shifted) << C::kMantissaBits) + bits(constant<Vec>(1.0));
-  return {from_bits<Vec>(power), head, fma(r * r, q, rest)};
+  return {from_bits<Vec>(power), head, fma(r * r, exp_series(r), rest)};
 }
 
 template <class Vec>
@@ -103,38 +124,48 @@ RNNCORE_INLINE Vec exp(Vec x) {
   return select(x < constant<Vec>(C::kSmallest), Vec{}, result);
 }
 
+// e^x = scale (1 + s), where s may be rounded twice: |n| must stay below the exponent bias.
+template <class Vec>
+struct ShortExp {
+  Vec scale, s;
+};
+template <class Vec>
+RNNCORE_INLINE ShortExp<Vec> short_exp(Vec x) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  const Vec shifted = fma(x, constant<Vec>(C::kLog2e), constant<Vec>(C::kRound));
+  const Vec n = shifted - constant<Vec>(C::kRound);
+  const Vec head = fma(n, constant<Vec>(-C::kLn2High), x);
+  const Vec r = fma(n, constant<Vec>(-C::kLn2Low), head);
+  const auto power = (bits(shifted) << C::kMantissaBits) + bits(constant<Vec>(1.0));
+  return {from_bits<Vec>(power), fma(r * r, exp_series(r), r)};
+}
+
+// The 1 comes to the large part of e first, so that little is rounded twice; where that part is so
+// large that the 1 would be lost, to the small one.
 template <class Vec>
 RNNCORE_INLINE Vec sigmoid(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
-  const Vec one = constant<Vec>(1.0);
-  const Vec below = from_bits<Vec>(bits(x) | bits(constant<Vec>(-0.0)));  // -|x|
-  const Vec e = exp_core(larger(constant<Vec>(C::kScaleIsZero), below)).value();
-  const Vec d = one + e;
-  const typename VecOf<Vec>::Int negative = x < Vec{};
-  const Vec plain = select(negative, e, one) / d;
-  const Vec lost = e - (d - one);
-  const Vec remainder = subtract_product(residual(e, plain, d), plain, lost);
-  return select(negative, fma(remainder, one - plain, plain), plain);
+  const Vec one = constant<Vec>(1.0), most = constant<Vec>(-C::kScaleIsZero);
+  const Vec e_of = smaller(most, larger(constant<Vec>(C::kScaleIsZero), -x));
+  const ShortExp<Vec> e = short_exp(e_of);
+  const Vec usual = fma(e.scale, e.s, one + e.scale);
+  const Vec large = e.scale + fma(e.scale, e.s, one);
+  return one / select(x < constant<Vec>(C::kOneIsLost), large, usual);
 }
 
 template <class Vec>
 RNNCORE_INLINE Vec tanh(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
   const Vec one = constant<Vec>(1.0), two = constant<Vec>(2.0);
-  const Vec size = absolute(x);
+  const Vec size = absolute(x), square = size * size;
+  Vec p = constant<Vec>(C::kP[0]);
+#pragma GCC unroll 16
+  for (int i = 1; i < C::kTanhTerms; ++i) p = fma(p, square, constant<Vec>(C::kP[i]));
+  const Vec near = fma(size * square, p, size);
   const Vec bounded = smaller(constant<Vec>(C::kTanhIsOne), size);
-  const ExpParts<Vec> parts = exp_core(bounded + bounded);
-  const Vec coarse = fma(parts.scale, parts.head, parts.scale - one);  // exact where m < 2
-  const Vec m = fma(parts.scale, parts.tail, coarse);
-  const Vec m_lost = fma(parts.scale, parts.tail, coarse - m);
-  const Vec d = m + two;
-  const Vec d_lost = m - (d - two) + m_lost;
-  const typename VecOf<Vec>::Int small = m < two;
-  const Vec quotient = select(small, m, two) / d;
-  const Vec rest = one - quotient;
-  const Vec remainder = subtract_product(residual(m, quotient, d) + m_lost, quotient, d_lost);
-  const Vec inverse = rest * constant<Vec>(0.5);  // 1 / d where m < 2
-  const Vec result = select(small, fma(remainder, inverse, quotient), rest);
+  const ShortExp<Vec> e = short_exp(bounded + bounded);
+  const Vec far = one - two / fma(e.scale, e.s, one + e.scale);
+  const Vec result = select(size < constant<Vec>(C::kTanhIsNear), near, far);
   return from_bits<Vec>(bits(result) | (bits(x) & bits(constant<Vec>(-0.0))));
 }
 
