@@ -104,6 +104,34 @@ class CellSpec:
     activations: tuple[tuple[str, float, float], ...] | None = None
     clip: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse options of other cells, and forms that kernels do not take."""
+        if self.cell not in GATES:
+            raise ValueError(f"cell: expected one of {', '.join(GATES)}, got {self.cell!r}")
+        owners = {"peephole": "lstm", "coupled": "lstm", "proj_size": "lstm", "reset_after": "gru"}
+        for name, owner in owners.items():
+            if self.cell != owner and getattr(self, name) != getattr(CellSpec, name):
+                raise ValueError(f"{name}: only the {owner} cell has it, got cell={self.cell!r}")
+        if not 0 <= self.proj_size <= max(self.hidden_size, 1):
+            raise ValueError(
+                f"proj_size: expected 0 to hidden_size={self.hidden_size}, got {self.proj_size}"
+            )
+        if not isinstance(self.zoneout, tuple) or len(self.zoneout) != 2:
+            raise ValueError(f"zoneout: expected a pair (p_h, p_c), got {self.zoneout!r}")
+        if self.activations is not None:
+            self._check_activations(self.activations)
+
+    def _check_activations(self, given: object) -> None:
+        count = len(PLAIN_ACTIVATIONS[self.cell])
+        items = given if isinstance(given, tuple) else ()
+        forms = [isinstance(item, tuple) and len(item) == 3 for item in items]
+        if not isinstance(given, tuple) or len(given) != count or not all(forms):
+            raise ValueError(
+                f"activations: expected {count} of (name, alpha, beta) in a tuple, got {given!r}"
+            )
+        if self.nonlinearity != "tanh":
+            raise ValueError("activations: expected nonlinearity='tanh' beside it")
+
     @property
     def gates(self) -> tuple[str, ...]:
         """Names of the gates in the order of their rows."""

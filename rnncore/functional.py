@@ -64,7 +64,7 @@ def forward(
         First steps of segments, which no state and no gradient enters from the step before.
     masks : Masks, or sequence of L entries, optional
         What is dropped and what zoneout keeps, as :func:`draw_masks` returns it; entries alone are
-        ``Masks.inputs``. Zoneout without a mask takes its expectation.
+        ``Masks.inputs``. Zoneout without a mask takes its expectation. The tape refers to them.
     keep : bool, optional
         Whether to make a tape.
     recompute : bool, optional
@@ -178,21 +178,22 @@ def _take_masks(spec: CellSpec, masks: Masks | Sequence[object], extent: Extent)
     given: Sequence[Any] = masks if isinstance(masks, Masks) else (masks, none, none, none)
     names = [f"masks.{part}" for part in Masks._fields]
     names[0] = "masks.inputs" if isinstance(masks, Masks) else "masks"
-    for name, rate, entries in zip(names[2:], spec.zoneout, given[2:], strict=True):
-        if not rate and any(mask is not None for mask in entries):
-            raise ValueError(f"{name}: expected None alone, as spec.zoneout is {spec.zoneout}")
     (steps, batch, _), dtype, bits = extent, np.dtype(spec.dtype), np.dtype(np.bool_)
     widths = [spec.layer_input_size(layer) for layer in range(spec.num_layers)]
     inputs = [(steps, batch, width) for width in widths]
     state = [(batch, spec.output_size)] * spec.state_rows
     kept_h = [(steps, batch, spec.output_size)] * spec.state_rows
     kept_c = [(steps, batch, spec.hidden_size)] * spec.state_rows
-    return Masks(
+    taken = Masks(
         _take_entries(names[0], given[0], inputs, dtype),
         _whole(_take_entries(names[1], given[1], state, dtype)),
         _whole(_take_entries(names[2], given[2], kept_h, bits)),
         _whole(_take_entries(names[3], given[3], kept_c, bits)),
     )
+    for name, rate, entries in zip(names[2:], spec.zoneout, taken[2:], strict=True):
+        if not rate and any(mask is not None for mask in entries):
+            raise ValueError(f"{name}: expected None alone, as spec.zoneout is {spec.zoneout}")
+    return taken
 
 
 def _whole(masks: list[Array | None]) -> list[Array | None]:
@@ -204,6 +205,8 @@ def _take_entries(
     name: str, masks: Sequence[object], shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]
 ) -> list[Array | None]:
     """Return the entries of one kind, each None or of its shape."""
+    if isinstance(masks, str) or not isinstance(masks, Sequence):
+        raise TypeError(f"{name}: expected a sequence of arrays, got {type(masks).__name__}")
     if len(masks) != len(shapes):
         raise ValueError(f"{name}: expected {len(shapes)} entries, got {len(masks)}")
     taken: list[Array | None] = []

@@ -76,6 +76,25 @@ def check_training(dtype: str) -> int:
     return runs
 
 
+def check_variants() -> int:
+    """Run random combinations of the cells' options with masks and resets guarded, too."""
+    from cases import assert_same_bits, draw
+    from engine import train_at_the_border
+    from variants import random_case
+
+    runs = 0
+    for seed, size in enumerate(sizes()):
+        for dtype, recompute in itertools.product(("float32", "float64"), (False, True)):
+            case = random_case(seed, T=4, **size).but(dtype=dtype)
+            problem = draw(case)
+            expected = train_at_the_border(case, problem, recompute=recompute)
+            for at_end in (True, False):
+                actual = train_at_the_border(case, problem, make_at(at_end), 2, recompute)
+                assert_same_bits(actual, expected)
+                runs += 1
+    return runs
+
+
 def check_streaming() -> int:
     """Run streams and frozen engines with x, the state and out guarded."""
     from cases import CELLS, Case, assert_array_same_bits, draw
@@ -125,7 +144,7 @@ def main(isa: str) -> None:
 
     _rnncore.set_isa(isa)
     runs = check_training("float32") + check_training("float64")
-    runs += check_streaming() + check_activations()
+    runs += check_variants() + check_streaming() + check_activations()
     print(f"guarded runs: {runs}")
 
 

@@ -164,7 +164,7 @@ struct AnyActivation {
         return {fma(a, x, b), a};
       case ActivationKind::elu: {
         const Real less = a * exp_minus_one(select(x < zero, x, zero));
-        return {select(x < zero, less, x), select(x > zero, one, less + a)};
+        return {select(x < zero, less, x), select(x <= zero, less + a, one)};
       }
       case ActivationKind::hard_sigmoid: {
         const Real line = fma(a, x, b);
@@ -173,9 +173,9 @@ struct AnyActivation {
                 select(line > zero, select(line < one, a, zero), zero)};
       }
       case ActivationKind::leaky_relu:
-        return {select(x < zero, a * x, x), select(x > zero, one, a)};
+        return {select(x < zero, a * x, x), select(x <= zero, a, one)};
       case ActivationKind::relu:
-        return {select(x < zero, zero, x), select(x > zero, one, zero)};
+        return {select(x < zero, zero, x), select(x <= zero, zero, one)};
       case ActivationKind::scaled_tanh: {
         const Real t = tanh(b * x);
         return {a * t, a * b * fma(-t, t, one)};
@@ -190,7 +190,7 @@ struct AnyActivation {
         return {x / whole, one / (whole * whole)};
       }
       case ActivationKind::thresholded_relu:
-        return {select(x >= a, x, zero), select(x > a, one, zero)};
+        return {select(x < a, zero, x), select(x <= a, zero, one)};
       case ActivationKind::sigmoid:
       case ActivationKind::tanh:
         break;

@@ -30,26 +30,12 @@ struct Claim {
   Claim& operator=(const Claim&) = delete;
 };
 
-bool same_activation(const Activation& a, const Activation& b) {
-  return a.kind == b.kind && a.alpha == b.alpha && a.beta == b.beta;
-}
-
-bool same_stack(const StackSpec& a, const StackSpec& b) {
-  return a.cell == b.cell && a.dtype == b.dtype && a.input_size == b.input_size &&
-         a.hidden_size == b.hidden_size && a.num_layers == b.num_layers &&
-         a.num_directions == b.num_directions && a.proj_size == b.proj_size && a.bias == b.bias &&
-         a.peephole == b.peephole && a.layer_norm == b.layer_norm && a.zoneout_h == b.zoneout_h &&
-         a.zoneout_c == b.zoneout_c && a.clip == b.clip &&
-         a.default_activations == b.default_activations && same_activation(a.gate, b.gate) &&
-         same_activation(a.candidate, b.candidate) && same_activation(a.output, b.output);
-}
-
 }  // namespace
 
 void backward(const PackedStack& packed, Tape& tape, const BackwardCall& call) {
   Tape::Content& content = tape.content();
   Claim claim(content, call.retain);
-  if (!same_stack(content.spec, packed.spec())) {
+  if (!content.spec.same_recurrence(packed.spec())) {
     throw std::runtime_error("tape: it is of another stack");
   }
   if (packed.spec().dtype == Dtype::float32) {

@@ -70,7 +70,7 @@ void BackwardRun<T>::fit(int threads) {
     scratch.c = Buffer::of<T*>(kRowsAtOnce);
     scratch.outer = Buffer::of<T>(kOuterScratch);
     if (spec_.layer_norm) scratch.row = Buffer::of<T>(3 * padded(spec_.hidden_size));
-    if (!call_.forward.masks.recurrent.empty()) {
+    if (drops_h_) {
       scratch.entering = Buffer::of<T>(kRowsAtOnce * spec_.outputs());
     }
     if (tape_.recompute) scratch.known = Buffer::of<const T*>(2 * kRebuiltAtOnce);
@@ -109,6 +109,7 @@ void BackwardRun<T>::choose_options() {
   optional_ = has_options(spec_, call_.forward.masks, sequences_);
   if (!optional_) return;
   zeros_ = Buffer::zeros<T>(state_stride_);
+  vector_sums_ = Buffer::of<T>(unit_places_.size * static_cast<int64_t>(directions_.size()));
   for (size_t i = 0; i < directions_.size(); ++i) {
     Direction& d = directions_[i];
     d.options = cell_options<T>(spec_, packed_.panels[i]);
@@ -116,6 +117,7 @@ void BackwardRun<T>::choose_options() {
     d.options.zeros = zeros_.template as<T>();
     d.random.locate(spec_, call_.forward.masks, sequences_, i);
     d.random.put_into(d.options);
+    if (d.random.entering) drops_h_ = true;
     d.unit_gradients = Buffer::zeros<T>(sequences_.batch() * unit_places_.size);
   }
 }
@@ -133,8 +135,7 @@ void BackwardRun<T>::allocate() {
       d.dh = Buffer::zeros<T>(states);
       d.dc = Buffer::zeros<T>(spec_.carries_c() ? states : 0);
       d.c_initial = Buffer::zeros<T>(spec_.carries_c() ? states : 0);
-      const bool kept_h = d.options.kept_h.first || d.options.zoneout_h > 0;
-      if (packed_.shape.reads_h || kept_h) d.direct = Buffer::zeros<T>(states);
+      if (packed_.shape.reads_h || d.options.zoneout_h.acts()) d.direct = Buffer::zeros<T>(states);
       d.bias_sums = Buffer::of<T>(spec_.bias ? packed_.slot_row() : 0);
       d.h_initial = Buffer::zeros<T>(states);
       if (spec_.layer_norm) d.row_gradients = Buffer::zeros<T>(states);

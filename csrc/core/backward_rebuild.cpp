@@ -33,7 +33,7 @@ bool BackwardRun<T>::run_blocks(Run& run, int index, int64_t layer, int64_t k) {
   int64_t end = sequences_.steps();
   do {
     const Block block = block_before(end);
-    rebuild(index, layer, k, block);
+    if (!rebuild(run, index, layer, k, block)) return false;
     if (!all_.wait(run)) return false;
     if (index < plan_.members()) recur(run, index, layer, k, block);
     if (!all_.wait(run)) return false;
@@ -59,12 +59,15 @@ bool BackwardRun<T>::make_block_dx(Run& run, int index, int64_t layer, int64_t k
 
 // This member's part of a block's rows: they do not wait for one another.
 template <class T>
-void BackwardRun<T>::rebuild(int index, int64_t layer, int64_t k, const Block& block) {
+bool BackwardRun<T>::rebuild(Run& run, int index, int64_t layer, int64_t k, const Block& block) {
   const Range part = part_of(block.rows.end - block.rows.begin, index, threads_);
   const int64_t end = block.rows.begin + part.end;
   for (int64_t begin = block.rows.begin + part.begin; begin < end; begin += kRebuiltAtOnce) {
     rebuild_rows(index, layer, k, block, {begin, std::min(begin + kRebuiltAtOnce, end)});
+    if (index == 0) run.poll();
+    if (!run.live()) return false;
   }
+  return true;
 }
 
 // W x into the slots, then the forward kernel on rows whose states before are known.
@@ -73,19 +76,13 @@ void BackwardRun<T>::rebuild_rows(int index, int64_t layer, int64_t k, const Blo
                                   Range rows) {
   const Scratch& scratch = scratch_[static_cast<size_t>(index)];
   const Direction& d = direction(layer, k);
-  const CellShape& shape = packed_.shape;
   const size_t which = static_cast<size_t>(layer * spec_.num_directions + k);
   const LayerPanels& panels = packed_.panels[which];
   const bool norm = spec_.layer_norm;
   const int64_t count = rows.end - rows.begin, from = rows.begin - block.rows.begin;
   const int64_t wide = padded(spec_.hidden_size);
-  NormalisedRows<T> normalised = block_gates_.normalised;
+  const NormalisedRows<T> normalised = block_gates_.normalised.from(from);
   T* slots = block_gates_.slots + from * tape_.slots_stride;
-  if (norm) {
-    normalised.input += from * normalised.input_stride;
-    normalised.recurrent += from * normalised.recurrent_stride;
-    normalised.inverse += from * kInverses;
-  }
   const T** a = scratch.a.template as<const T*>();
   T** c = scratch.c.template as<T*>();
   const T** known_h = scratch.known.template as<const T*>();
@@ -97,22 +94,16 @@ void BackwardRun<T>::rebuild_rows(int index, int64_t layer, int64_t k, const Blo
     c[i] = norm ? normalised.input + i * normalised.input_stride : slots + i * tape_.slots_stride;
     T* copy = entering ? entering + i * spec_.outputs() : nullptr;
     known_h[i] = factor_row(layer, k, Factor::state_before, block, at.s, at.r, copy);
-    if (shape.carries_c) known_c[i] = c_before(layer, k, at.s, at.r);
+    if (spec_.carries_c()) known_c[i] = c_before(layer, k, at.s, at.r);
   }
-  RowsProduct<T> product;
+  RowsProduct<T> product = input_product<T>(packed_, which);
   product.rows = count;
   product.a = a;
   product.c = c;
-  product.segment_length = spec_.layer_inputs(layer);
-  product.panels = panels.input;
-  product.group_end = wide / kGroup;
-  product.columns = wide;
-  product.gates = shape.input_gates;
-  product.slots = norm ? shape.input_gates : shape.slots;
-  product.first_slot = norm ? 0 : shape.input_slot;
-  if (!norm) product.start = static_cast<const T*>(panels.start);
   kernels_.weights[kFull].rows_product(product);
 
+  CellOptions<T> options = d.options;
+  options.fresh = nullptr;  // known states are zero already where a segment starts
   const int64_t offsets[] = {0, count};
   ForwardLoop<T> loop;
   loop.share.step_end = 1;
@@ -130,7 +121,7 @@ void BackwardRun<T>::rebuild_rows(int index, int64_t layer, int64_t k, const Blo
   loop.state_stride = state_stride_;
   loop.projection_panels = panels.projection;
   if (block_gates_.hidden) loop.hidden = block_gates_.hidden + from * wide;
-  if (optional_) loop.options = &d.options;
+  if (optional_) loop.options = &options;
   loop.normalised = normalised;
   loop.a = a;
   loop.to = c;

@@ -95,7 +95,7 @@ class BackwardRun {
   Block whole() const;
   bool run_layer(Run& run, int index, int64_t layer);
   bool run_blocks(Run& run, int index, int64_t layer, int64_t k);
-  void rebuild(int index, int64_t layer, int64_t k, const Block& block);
+  bool rebuild(Run& run, int index, int64_t layer, int64_t k, const Block& block);
   void rebuild_rows(int index, int64_t layer, int64_t k, const Block& block, Range rows);
   Direction& direction(int64_t layer, int64_t k) {
     return directions_[static_cast<size_t>(layer * spec_.num_directions + k)];
@@ -142,7 +142,8 @@ class BackwardRun {
   std::vector<Buffer> inner_;  // dy of inner layers: [T][N by rank][K*P]
   Gates block_gates_;
   bool optional_ = false;
-  Buffer zeros_;
+  bool drops_h_ = false;  // before it enters U
+  Buffer zeros_, vector_sums_;
   UnitGradients unit_places_;
   Buffer input_columns_, recurrent_columns_, output_columns_;
   std::vector<Scratch> scratch_;

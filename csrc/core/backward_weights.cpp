@@ -246,8 +246,7 @@ void BackwardRun<T>::add_vectors(int64_t which) {
   const int64_t units = spec_.hidden_size, wide = padded(units);
   const T* rows = directions_[static_cast<size_t>(which)].unit_gradients.template as<T>();
   const LayerGradients& to = call_.gradients[static_cast<size_t>(which)];
-  Buffer block = Buffer::of<T>(at.size);
-  T* sums = block.as<T>();
+  T* sums = vector_sums_.as<T>() + which * at.size;
   kernels_.sum_rows(rows, at.size, sequences_.batch(), 0, at.size, false, sums);
   const auto add = [&](ptrdiff_t place, int gates, const int* order, void* gradient) {
     if (place < 0) return;

@@ -73,7 +73,6 @@ template <class T>
 void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range steps) {
   const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
   const Member member = member_of(crew_->plan, index);
-  const LayerPanels& panels = packed_.panels[which];
   const Sequences& seq = *sequences_;
   const SequenceRows<const T> x = inputs_of(layer, direction, steps);
   const bool norm = spec_.layer_norm, keeps = keeps_gates();
@@ -91,20 +90,13 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
       c[count] = to + (first + r) * stride;
     }
   }
-  RowsProduct<T> product;
+  RowsProduct<T> product = input_product<T>(packed_, which);
   product.rows = count;
   product.a = a;
   product.c = c;
-  product.segment_length = spec_.layer_inputs(layer);
-  product.panels = panels.input;
   const Range groups = part_of(padded(spec_.hidden_size) / kGroup, member.unit, crew_->plan.units);
   product.group_begin = groups.begin;
   product.group_end = groups.end;
-  product.columns = padded(spec_.hidden_size);
-  product.gates = packed_.shape.input_gates;
-  product.slots = norm ? packed_.shape.input_gates : packed_.shape.slots;
-  product.first_slot = norm ? 0 : packed_.shape.input_slot;
-  if (!norm) product.start = static_cast<const T*>(panels.start);
   product.records = scratch.x_records.template as<char>();
   weights_.rows_product(product);
 }

@@ -1,4 +1,6 @@
 // What a call asks of a cell beyond its plain equations, as the kernels take it.
+#include <algorithm>
+
 #include "core/forward_run.h"
 
 namespace rnncore {
@@ -11,14 +13,14 @@ CellOptions<T> cell_options(const StackSpec& spec, const LayerPanels& panels) {
   };
   CellOptions<T> o;
   o.gate = choose("Sigmoid", spec.gate);
-  o.candidate = choose("Tanh", spec.candidate);
+  o.candidate = spec.default_activations ? ActivationChoice{spec.shape().candidate, 0, 0}
+                                         : choose("", spec.candidate);
   o.output = choose("Tanh", spec.output);
-  if (spec.default_activations) o.candidate.kind = spec.shape().candidate;
   o.keeps_inputs = !spec.default_activations || spec.clip > 0;
   o.clip = spec.clip;
   o.peephole = static_cast<const T*>(panels.peephole);
-  o.zoneout_h = static_cast<T>(spec.zoneout_h);
-  o.zoneout_c = static_cast<T>(spec.zoneout_c);
+  o.zoneout_h.rate = static_cast<T>(spec.zoneout_h);
+  o.zoneout_c.rate = static_cast<T>(spec.zoneout_c);
   o.norm_input = static_cast<const T*>(panels.norm_input);
   o.norm_recurrent = static_cast<const T*>(panels.norm_recurrent);
   o.norm_c = static_cast<const T*>(panels.norm_c);
@@ -29,7 +31,10 @@ template CellOptions<float> cell_options<float>(const StackSpec&, const LayerPan
 template CellOptions<double> cell_options<double>(const StackSpec&, const LayerPanels&);
 
 bool has_options(const StackSpec& spec, const Masks& masks, const Sequences& sequences) {
-  const bool draws = !masks.recurrent.empty() || !masks.kept_h.empty() || !masks.kept_c.empty();
+  const auto has_any = [](const auto& all) {
+    return std::any_of(all.begin(), all.end(), [](const void* mask) { return mask != nullptr; });
+  };
+  const bool draws = has_any(masks.recurrent) || has_any(masks.kept_h) || has_any(masks.kept_c);
   return spec.has_options() || draws || sequences.fresh(false) != nullptr;
 }
 
@@ -55,8 +60,8 @@ void RandomRows<T>::locate(const StackSpec& spec, const Masks& masks, const Sequ
 
 template <class T>
 void RandomRows<T>::put_into(CellOptions<T>& options) const {
-  options.kept_h = kept_h.from(0);
-  options.kept_c = kept_c.from(0);
+  options.zoneout_h.kept = kept_h.from(0);
+  options.zoneout_c.kept = kept_c.from(0);
   options.entering_mask = entering;
 }
 

@@ -249,6 +249,25 @@ void pack_all(PackedStack::Content& c, bool backward, int64_t bytes, int num_thr
 
 }  // namespace
 
+template <class T>
+RowsProduct<T> input_product(const PackedStack::Content& packed, size_t which) {
+  const StackSpec& spec = packed.spec;
+  const CellShape& shape = packed.shape;
+  const LayerPanels& panels = packed.panels[which];
+  RowsProduct<T> product;
+  product.segment_length = spec.layer_inputs(static_cast<int64_t>(which) / spec.num_directions);
+  product.panels = panels.input;
+  product.columns = padded(spec.hidden_size);
+  product.group_end = product.columns / kGroup;
+  product.gates = shape.input_gates;
+  product.slots = spec.layer_norm ? shape.input_gates : shape.slots;
+  product.first_slot = spec.layer_norm ? 0 : shape.input_slot;
+  if (!spec.layer_norm) product.start = static_cast<const T*>(panels.start);
+  return product;
+}
+template RowsProduct<float> input_product<float>(const PackedStack::Content&, size_t);
+template RowsProduct<double> input_product<double>(const PackedStack::Content&, size_t);
+
 void PackedStack::Content::need_backward(int num_threads) {
   if (has_backward.load(std::memory_order_acquire)) return;
   std::lock_guard<std::mutex> lock(backward_mutex);

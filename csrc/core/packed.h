@@ -44,4 +44,9 @@ struct PackedStack::Content {
   int64_t slot_row() const { return shape.slots * padded(spec.hidden_size); }
 };
 
+// W x of one layer and direction, but for its rows: into slot rows that start from the biases, or,
+// with layer norm, into rows of the product alone.
+template <class T>
+RowsProduct<T> input_product(const PackedStack::Content& packed, size_t which);
+
 }  // namespace rnncore

@@ -44,12 +44,7 @@ inline BackwardStep<T> backward_step(const BackwardLoop<T>& loop, int64_t s) {
     step.c_before_stride = s ? wide : loop.state_stride;
   }
   if (loop.doutput) step.doutput = loop.doutput + row * padded(loop.outputs);
-  if (!loop.normalised.input) return step;
-  const NormalisedRows<T>& all = loop.normalised;
-  step.normalised = all;
-  step.normalised.input = all.input + row * all.input_stride;
-  step.normalised.recurrent = all.recurrent + row * all.recurrent_stride;
-  step.normalised.inverse = all.inverse + row * kInverses;
+  step.normalised = loop.normalised.from(row);
   return step;
 }
 
@@ -108,8 +103,7 @@ inline void load_states(const Options& options, const BackwardLoop<T>& loop,
     around.c_before = c_before(step, place);
     around.c = load(step.c + place.row * padded(loop.units) + place.unit);
     if constexpr (!Options::kPlain) {
-      const bool mixed = loop.options->kept_c.first || loop.options->zoneout_c != T(0);
-      if (mixed) around.c = Cell::new_c(options, kept, around.c_before);
+      if (loop.options->zoneout_c.acts()) around.c = Cell::new_c(options, kept, around.c_before);
     }
   }
   if constexpr (Cell::kReadsH) around.h_before = h_before(loop, step, place);
@@ -124,16 +118,13 @@ inline void load_states(const Options& options, const BackwardLoop<T>& loop,
 
 // dL/dc as the step made c, and what of it goes past the step where zoneout keeps the old one.
 template <bool kOptions, class T>
-inline typename VecOf<T>::Vec take_dc(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
-                                      const CellPlace& place, typename VecOf<T>::Vec& past) {
+inline Parted<typename VecOf<T>::Vec> take_dc(const BackwardLoop<T>& loop,
+                                              const BackwardStep<T>& step, const CellPlace& place) {
   using Vec = typename VecOf<T>::Vec;
-  past = Vec{};
-  if (starts_next(step, place.row)) return Vec{};
+  if (starts_next(step, place.row)) return {Vec{}, Vec{}};
   const Vec dc = load(loop.dc + place.row * loop.state_stride + place.unit);
-  if constexpr (!kOptions) return dc;
-  const CellOptions<T>& o = *loop.options;
-  return zoneout_backward(o.kept_c, o.zoneout_c, step.s, place.row, place.unit, place.exist, dc,
-                          past);
+  if constexpr (!kOptions) return {dc, Vec{}};
+  return part(loop.options->zoneout_c, step.s, place, dc);
 }
 
 // Adds a step's part to the row's sums of a vector's gradient.
@@ -166,6 +157,8 @@ inline void backward_equations(const Options& options, const BackwardLoop<T>& lo
   Cell::template backward<kPhase>(options, own, values, around, gradient);
   T* slots = step.slots + place.row * loop.slots_stride + slot_at<T>(place.unit, Cell::kSlots, 0);
   for (int slot = 0; slot < Cell::kSlots; ++slot) {
+    // Others may be reading those of the second phase, for the product that led here.
+    if (kFirstOfTwo && !in_phase<Cell, 0>(slot)) continue;
     if (place.exist < kLanes<T>) values[slot] = keep_first<T>(values[slot], place.exist);
     store(slots + slot * kGroup, values[slot]);
   }
@@ -203,8 +196,9 @@ inline void backward_cell(const Options& options, const BackwardLoop<T>& loop,
   (kFirstOfTwo ? gradient.dhidden : gradient.dh) = d;
   Vec past_c = {};
   if constexpr (Cell::kCarriesC) {
-    const Vec dc = take_dc<!Options::kPlain>(loop, step, place, past_c);
-    gradient.dc = Cell::output_backward(options, values, around.c, d, dc);
+    const auto dc = take_dc<!Options::kPlain>(loop, step, place);
+    past_c = dc.old;
+    gradient.dc = Cell::output_backward(options, values, around.c, d, dc.made);
   }
   backward_equations<Cell, kPhase>(options, loop, step, place, values, around, gradient, past_c);
 }

@@ -38,12 +38,7 @@ inline ForwardStep<T> forward_step(const ForwardLoop<T>& loop, int64_t s) {
   step.c_write_stride = loop.keep_c ? wide : state;
   if (loop.hidden) step.hidden = loop.hidden + (loop.keep ? offsets[s] * wide : 0);
   if (loop.options && loop.options->fresh) step.fresh = loop.options->fresh + offsets[s];
-  if (!loop.normalised.input) return step;
-  const NormalisedRows<T>& all = loop.normalised;
-  step.normalised = all;
-  step.normalised.input = all.input + row * all.input_stride;
-  step.normalised.recurrent = all.recurrent + row * all.recurrent_stride;
-  step.normalised.inverse = all.inverse + row * kInverses;
+  step.normalised = loop.normalised.from(row);
   return step;
 }
 
@@ -108,12 +103,6 @@ inline void quantize_hidden(const ForwardLoop<T>& loop, const ForwardStep<T>& st
   }
 }
 
-// One row and one vector of units.
-struct CellPlace {
-  int64_t row, unit;
-  int exist;  // lanes that are units
-};
-
 template <class T, class Vec>
 inline void store_hidden(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
                          const CellPlace& place, Vec hidden) {
@@ -129,9 +118,8 @@ inline void store_h(const ForwardLoop<T>& loop, const ForwardStep<T>& step, cons
   const int64_t row = place.row, unit = place.unit;
   if (loop.known_h) return;
   if constexpr (kOptions) {
-    const CellOptions<T>& options = *loop.options;
     const Vec before = load(h_before_row(loop, step, row) + unit);
-    h = zoneout(options.kept_h, options.zoneout_h, step.s, row, unit, place.exist, before, h);
+    h = mix(loop.options->zoneout_h, step.s, place, before, h);
   }
   if (place.exist < kLanes<T>) h = keep_first<T>(h, place.exist);
   const ptrdiff_t at = row * loop.state_stride + unit;
@@ -150,9 +138,7 @@ inline void store_c(const ForwardLoop<T>& loop, const ForwardStep<T>& step, cons
                     Vec before, Vec c) {
   if (loop.known_h) return;
   if constexpr (kOptions) {
-    const CellOptions<T>& options = *loop.options;
-    c = zoneout(options.kept_c, options.zoneout_c, step.s, place.row, place.unit, place.exist,
-                before, c);
+    c = mix(loop.options->zoneout_c, step.s, place, before, c);
   }
   if (place.exist < kLanes<T>) c = keep_first<T>(c, place.exist);
   store(step.c_write + place.row * step.c_write_stride + place.unit, c);

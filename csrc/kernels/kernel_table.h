@@ -51,17 +51,25 @@ struct ActivationChoice {
   double alpha = 0, beta = 0;
 };
 
+// How a state is mixed with the old one: where a flag is not 0 the old value stays; without flags,
+// as much of it as the rate says.
+template <class T>
+struct Zoneout {
+  T rate = 0;
+  SequenceRows<const unsigned char> kept;  // features side by side
+
+  bool acts() const { return kept.first || rate != T(0); }
+};
+
 // What a layer and direction does beyond its cell's plain equations. Vectors of H values are padded
 // to whole groups; those of gates are in the order of their product's slots.
 template <class T>
 struct CellOptions {
   ActivationChoice gate, candidate, output;
-  bool keeps_inputs = false;       // slots keep what went into activations
-  double clip = 0;                 // 0: none
-  const T* peephole = nullptr;     // [3][padded H]: of i, f, o
-  T zoneout_h = 0, zoneout_c = 0;  // rates; masks, where given, say which
-  SequenceRows<const unsigned char> kept_h,
-      kept_c;                               // 1: the old value stays; features side by side
+  bool keeps_inputs = false;    // slots keep what went into activations
+  double clip = 0;              // 0: none
+  const T* peephole = nullptr;  // [3][padded H]: of i, f, o
+  Zoneout<T> zoneout_h, zoneout_c;
   const T* const* entering_mask = nullptr;  // by row: what h[t-1] is multiplied by before U
   const unsigned char* fresh = nullptr;     // by packed row: a segment starts, from zeros
   const T* zeros = nullptr;                 // as many as a row of any state has
@@ -70,6 +78,8 @@ struct CellOptions {
   const T* norm_c_bias = nullptr;
 };
 
+constexpr int kInverses = 4;  // of a row
+
 // Layer norm's products by row: raw, then normalised, then what backward makes of them. Slot rows
 // with as many slots as the product has gates.
 template <class T>
@@ -77,8 +87,13 @@ struct NormalisedRows {
   T *input = nullptr, *recurrent = nullptr;
   ptrdiff_t input_stride = 0, recurrent_stride = 0;
   T* inverse = nullptr;  // 1 / deviation of W x, of U h's first product and of its second, by row
+
+  NormalisedRows from(int64_t row) const {
+    if (!input) return {};
+    return {input + row * input_stride, recurrent + row * recurrent_stride, input_stride,
+            recurrent_stride, inverse + row * kInverses};
+  }
 };
-constexpr int kInverses = 4;
 
 template <class T>
 struct ForwardLoop {

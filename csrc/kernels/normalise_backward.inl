@@ -91,7 +91,9 @@ inline void normalised_cell_backward(const Options& options, const BackwardLoop<
     if constexpr (Cell::kCarriesC) {
       around.c_before = c_before(step, place);
       around.c = load(loop.row_scratch + 2 * wide + unit);
-      gradient.dc = take_dc<true>(loop, step, place, past_c) + load(loop.row_scratch + unit);
+      const auto dc = take_dc<true>(loop, step, place);
+      past_c = dc.old;
+      gradient.dc = dc.made + load(loop.row_scratch + unit);
     } else {
       load_states<Cell, kFirstOfTwo>(options, loop, step, place, values, around);
     }

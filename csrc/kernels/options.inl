@@ -50,34 +50,36 @@ inline void load_unit_weights(const CellOptions<T>& options, int64_t units, int6
   for (int p = 0; p < 3; ++p) own.peephole[p] = load(options.peephole + p * padded(units) + unit);
 }
 
-// The old state where zoneout keeps it: where the mask says so, or as much of it as is expected.
-template <class T>
-inline typename VecOf<T>::Vec zoneout(const SequenceRows<const unsigned char>& kept, T rate,
-                                      int64_t s, int64_t row, int64_t unit, int exist,
-                                      typename VecOf<T>::Vec before, typename VecOf<T>::Vec now) {
-  if (kept.first) {
-    return select(load_flags<T>(kept.at(s, row) + unit, exist), before, now);
+// One row and one vector of units.
+struct CellPlace {
+  int64_t row, unit;
+  int exist;  // lanes that are units
+};
+
+// A new state mixed with the old one.
+template <class T, class Vec>
+inline Vec mix(const Zoneout<T>& zoneout, int64_t s, const CellPlace& at, Vec old, Vec made) {
+  if (zoneout.kept.first) {
+    const unsigned char* kept = zoneout.kept.at(s, at.row) + at.unit;
+    return select(load_flags<T>(kept, at.exist), old, made);
   }
-  if (rate == T(0)) return now;
-  return fma(broadcast(rate), before, broadcast(T(1) - rate) * now);
+  if (zoneout.rate == T(0)) return made;
+  return fma(broadcast(zoneout.rate), old, broadcast(T(1) - zoneout.rate) * made);
 }
 
-// How a gradient parts at such a mix: `now` gets what is returned, `before` the rest.
-template <class T>
-inline typename VecOf<T>::Vec zoneout_backward(const SequenceRows<const unsigned char>& kept,
-                                               T rate, int64_t s, int64_t row, int64_t unit,
-                                               int exist, typename VecOf<T>::Vec d,
-                                               typename VecOf<T>::Vec& d_before) {
-  using Vec = typename VecOf<T>::Vec;
-  d_before = Vec{};
-  if (kept.first) {
-    const auto flags = load_flags<T>(kept.at(s, row) + unit, exist);
-    d_before = select(flags, d, Vec{});
-    return select(flags, Vec{}, d);
+// How the gradient of a mix parts.
+template <class Vec>
+struct Parted {
+  Vec made, old;
+};
+template <class T, class Vec>
+inline Parted<Vec> part(const Zoneout<T>& zoneout, int64_t s, const CellPlace& at, Vec d) {
+  if (zoneout.kept.first) {
+    const auto kept = load_flags<T>(zoneout.kept.at(s, at.row) + at.unit, at.exist);
+    return {select(kept, Vec{}, d), select(kept, d, Vec{})};
   }
-  if (rate == T(0)) return d;
-  d_before = broadcast(rate) * d;
-  return broadcast(T(1) - rate) * d;
+  if (zoneout.rate == T(0)) return {d, Vec{}};
+  return {broadcast(T(1) - zoneout.rate) * d, broadcast(zoneout.rate) * d};
 }
 
 }  // namespace RNNCORE_ISA

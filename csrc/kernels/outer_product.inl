@@ -1,6 +1,6 @@
 // A weight's gradient: one product over all steps and rows at once.
 //
-//   c[i, j] = sum over packed rows k ascending of da[k, i] b[k, j]
+//   c[i, j] = sum over rows k in their order of da[k, i] b[k, j]
 //
 // Both operands are copied into panels that stay in cache (a tile's rows of da side by side, b in
 // blocks of one vector), up to kOuterDepth rows of the sum at a time; between these the sum waits

@@ -89,10 +89,9 @@ inline void use_carry(const Options& options, const BackwardLoop<T>& loop,
   d = add_dy(loop, step.s, row, unit, d);
   const int exist = existing<T>(loop.outputs - unit);
   if constexpr (!Options::kPlain) {
-    const CellOptions<T>& o = *loop.options;
-    Vec past;
-    d = zoneout_backward(o.kept_h, o.zoneout_h, step.s, row, unit, exist, d, past);
-    if (loop.direct) store(loop.direct + state, keep_first<T>(past, exist));
+    const auto parted = part(loop.options->zoneout_h, step.s, {row, unit, exist}, d);
+    d = parted.made;
+    if (loop.direct) store(loop.direct + state, keep_first<T>(parted.old, exist));
   }
   if constexpr (kTo == Carry::kOutput) {
     store(step.doutput + row * padded(loop.outputs) + unit, keep_first<T>(d, exist));

@@ -112,7 +112,7 @@ class Bidirectional(Joined):
         joined = []
         for forward, reverse in zip(*state, strict=True):
             both = np.stack((forward, reverse), axis=1)
-            joined.append(both.reshape(-1, *forward.shape[1:]))
+            joined.append(both.reshape(2 * len(forward), *forward.shape[1:]))
         return give_sequence_state(tuple(joined), batched)
 
     def _run(

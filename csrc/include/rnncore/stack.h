@@ -62,10 +62,6 @@ struct Masks {
   std::vector<const void*> recurrent;  // L*K: (N, P), what multiplies h[t-1] before U
   // L*K: (T, N, P) and (T, N, H), contiguous; where not 0, the old h or c is kept
   std::vector<const unsigned char*> kept_h, kept_c;
-
-  bool empty() const {
-    return inputs.empty() && recurrent.empty() && kept_h.empty() && kept_c.empty();
-  }
 };
 
 struct ForwardCall {

@@ -33,6 +33,10 @@ enum class Weights { full, bfloat16, int8 };
 struct Activation {
   int kind = 0;
   double alpha = 0, beta = 0;
+
+  bool operator==(const Activation& other) const {
+    return kind == other.kind && alpha == other.alpha && beta == other.beta;
+  }
 };
 
 // A stack of equal recurrent layers in one or two directions.
@@ -67,6 +71,16 @@ struct StackSpec {
   bool has_options() const {
     return peephole || layer_norm || zoneout_h > 0 || zoneout_c > 0 || clip > 0 ||
            !default_activations || !shape().has_plain;
+  }
+  // All but how weights are held.
+  bool same_recurrence(const StackSpec& s) const {
+    return cell == s.cell && dtype == s.dtype && input_size == s.input_size &&
+           hidden_size == s.hidden_size && num_layers == s.num_layers &&
+           num_directions == s.num_directions && proj_size == s.proj_size && bias == s.bias &&
+           peephole == s.peephole && layer_norm == s.layer_norm && zoneout_h == s.zoneout_h &&
+           zoneout_c == s.zoneout_c && clip == s.clip &&
+           default_activations == s.default_activations && gate == s.gate &&
+           candidate == s.candidate && output == s.output;
   }
   int64_t item_size() const { return dtype == Dtype::float32 ? 4 : 8; }
   // Sums of products of 8-bit numbers must stay below 2^31.
