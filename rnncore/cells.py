@@ -42,7 +42,15 @@ PLAIN_ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "lstm": ("Sigmoid", "Tanh", "Tanh"),
     "gru": ("Sigmoid", "Tanh"),
 }
-"""What each cell has where none are chosen: for its gates, its candidate and its output."""
+"""What each cell has where none are chosen: for its gates, its candidate and its output.
+
+One that carries a second state c has three, one with gates two, one without gates one.
+"""
+
+
+def carries_c(cell: str) -> bool:
+    """Return whether a cell carries a second state c, which its output then has to squash."""
+    return len(PLAIN_ACTIVATIONS[cell]) == 3
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,8 @@ class CellSpec:
 
     Parameters
     ----------
-    cell : {"rnn", "lstm", "gru"}
-        The equations of one step.
+    cell : str
+        The equations of one step: a key of ``GATES``.
     input_size, hidden_size, num_layers, num_directions : int
         ``D``, ``H``, ``L`` and ``K`` (1 or 2).
     proj_size : int
@@ -108,10 +116,12 @@ class CellSpec:
         """Refuse options of other cells, and forms that kernels do not take."""
         if self.cell not in GATES:
             raise ValueError(f"cell: expected one of {', '.join(GATES)}, got {self.cell!r}")
-        owners = {"peephole": "lstm", "coupled": "lstm", "proj_size": "lstm", "reset_after": "gru"}
-        for name, owner in owners.items():
-            if self.cell != owner and getattr(self, name) != getattr(CellSpec, name):
-                raise ValueError(f"{name}: only the {owner} cell has it, got cell={self.cell!r}")
+        has_c = self.has_cell_state
+        owned = {"peephole": has_c, "proj_size": has_c}
+        owned |= {"coupled": self.cell == "lstm", "reset_after": self.cell == "gru"}
+        for name, allowed in owned.items():
+            if not allowed and getattr(self, name) != getattr(CellSpec, name):
+                raise ValueError(f"{name}: not an option of cell={self.cell!r}")
         if not 0 <= self.proj_size <= max(self.hidden_size, 1):
             raise ValueError(
                 f"proj_size: expected 0 to hidden_size={self.hidden_size}, got {self.proj_size}"
@@ -150,7 +160,7 @@ class CellSpec:
     @cached_property
     def has_cell_state(self) -> bool:
         """Whether the state is a pair ``(h, c)`` rather than ``h``."""
-        return self.cell == "lstm"
+        return carries_c(self.cell)
 
     @cached_property
     def output_size(self) -> int:

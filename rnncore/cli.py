@@ -133,7 +133,8 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help=f"{', '.join(SETS)}, or CELL:T,N,D,H[,layers[,directions[,lengths]]]; one or more "
         "(default: listed)")  # fmt: skip
     add("--modes", nargs="+", default=["inference", "training"], metavar="MODE", choices=MODES,
-        help=f"some of {', '.join(MODES)} (default: the first two)")  # fmt: skip
+        help=f"some of {', '.join(MODES)} (default: the first two); the last two have shapes of "
+        "their own, whatever --shapes says")  # fmt: skip
     add("--against", nargs="+", metavar="PEER", choices=PEERS["cpu"],
         help=f"some of {', '.join(PEERS['cpu'])} (default: all that are installed)")  # fmt: skip
     add("--threads", type=positive, metavar="N", help="of everyone (default: all CPUs)")

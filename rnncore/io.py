@@ -109,7 +109,8 @@ def save(path: Path, layer: Parametrised) -> None:
     path : path-like
         Holds either its old file or the whole new one at every moment.
     layer : layer
-        Any layer or cell of rnncore, ``Bidirectional`` and ``Stack`` included.
+        Any layer or cell of rnncore, ``Bidirectional`` and ``Stack`` included, or one of your own
+        over a recurrence, whose class must be defined where it is loaded.
 
     See Also
     --------

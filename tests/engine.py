@@ -39,7 +39,7 @@ def options_of(case: Case) -> dict[str, Any]:
         **{name: getattr(case, name) for name in names},
         "zoneout": case.zoneout if case.cell == "lstm" else case.zoneout[0],
         "activations": activations,
-        **own[case.cell],
+        **own.get(case.cell, {}),
     }
 
 

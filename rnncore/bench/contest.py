@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rnncore.bench.aims import Aims
 from rnncore.bench.limits import Looks
 from rnncore.bench.measure import Times, interleaved
+from rnncore.bench.peak_memory import Memory
 from rnncore.bench.peers.interface import Arrays, Refused, Work
 from rnncore.bench.results import Contender, Row
 
@@ -46,6 +48,10 @@ class Contest:
         The engine first.
     live_share : float
         Steps of all rows together as a share of N*T.
+    aims : Aims, optional
+        What the engine is to reach beside itself.
+    memory : callable, optional
+        Measures what a step needs.
     """
 
     case: str
@@ -57,11 +63,16 @@ class Contest:
     expected: Arrays
     entries: list[Entry]
     live_share: float = 1.0
+    aims: Aims | None = None
+    memory: Callable[[], Memory | None] | None = None
 
 
 def hold(contest: Contest, threads: int, seconds: float) -> Row:
     """Measure one row in about `seconds`, without what preparing takes."""
-    looks = Looks(contest.weight_bytes, contest.dtype, threads)
+    looks = None
+    if contest.intensity is not None:
+        looks = Looks(contest.weight_bytes, contest.dtype, threads)
+    memory = None if contest.memory is None else contest.memory()
     works: dict[str, Work] = {}
     problems: dict[str, str] = {}
     for entry in contest.entries:
@@ -70,16 +81,18 @@ def hold(contest: Contest, threads: int, seconds: float) -> Row:
             works[entry.name] = work
         else:
             problems[entry.name] = work
-    looks.look()
+    if looks:
+        looks.look()
     times: dict[str, Times] = interleaved(works, seconds) if works else {}
-    looks.look()
+    if looks:
+        looks.look()
     tapes = [work.tape_bytes for work in works.values() if work.tape_bytes is not None]
     return Row(
         contest.case,
         contest.mode,
         contest.dtype,
         contest.operations,
-        None if contest.intensity is None else looks.limit(contest.intensity),
+        looks.limit(contest.intensity) if looks and contest.intensity is not None else None,
         tapes[0] if tapes else None,
         contest.live_share,
         tuple(
@@ -92,6 +105,8 @@ def hold(contest: Contest, threads: int, seconds: float) -> Row:
             )
             for entry in contest.entries
         ),
+        contest.aims,
+        memory,
     )
 
 

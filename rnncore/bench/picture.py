@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rnncore.bench.aims import PLAIN
 from rnncore.bench.peers.ours import NAME
 from rnncore.bench.results import Row, behind_first
 from rnncore.bench.table import title, unit
@@ -56,14 +57,26 @@ def _panel(panel: Any, rows: list[Row]) -> None:
     for place, rate in limits:
         label = "the machine's limit" if place == limits[0][0] else None
         panel.plot([rate, rate], [place - 0.45, place + 0.45], color="black", label=label)
+    _allowed(panel, rows)
     if not limited:
         panel.set_xscale("log")
     panel.set_yticks(places, [row.case for row in rows], fontsize=8)
-    panel.invert_yaxis()
+    panel.set_ylim(len(rows) - 0.4, -0.6)
     mode = rows[0].mode
     name = "GFLOP/s, more is better" if limited else f"{unit(mode)[0]}, less is better"
     panel.set(title=f"{title(mode)}, {rows[0].dtype}", xlabel=name)
     panel.legend(fontsize=8)
+
+
+def _allowed(panel: Any, rows: list[Row]) -> None:
+    """Mark the time that an option may take, beside the plain layer's."""
+    label = "allowed"
+    for place, row in enumerate(rows):
+        plain = row.of(PLAIN)
+        if row.aims is not None and plain is not None:
+            most = row.aims.factor * plain.median_s * unit(row.mode)[1]
+            panel.plot([most, most], [place - 0.45, place + 0.45], color="C3", label=label)
+            label = "_"  # one entry in the legend
 
 
 def _length(row: Row, name: str, limited: bool) -> float:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from rnncore.bench import machine, modes, peers, products, results
+from rnncore.bench import beside_plain, machine, modes, peers, products, results, variants
 from rnncore.bench.cases import SETS, Shapes
 from rnncore.bench.contest import Contest, hold
 from rnncore.bench.peers.interface import Peer
@@ -21,7 +21,7 @@ from rnncore.train.progress import Progress
 
 DTYPES = ("float32", "float64", "bfloat16", "int8")
 DEVICES = ("cpu", "cuda")
-MODES = (*modes.MODES, "products")
+MODES = (*modes.MODES, "products", "variants")
 
 
 @dataclass(frozen=True)
@@ -155,8 +155,8 @@ def plan(options: Options, threads: int, contenders: list[Peer]) -> list[Item]:
     """Return the rows to come, in the order in which they were asked for."""
     items = []
     for mode in options.modes:
-        if mode == "products":
-            items += _products(options, contenders)
+        if mode in ("products", "variants"):
+            items += _own_shapes(mode, options.dtype, threads, contenders)
             continue
         for shapes in options.shapes:
             scaling = shapes.name == "threads"
@@ -169,19 +169,23 @@ def plan(options: Options, threads: int, contenders: list[Peer]) -> list[Item]:
                     items.append(Item(f"{case}, {mode}", partial(question, against, scaling)))
     if not items:
         raise ValueError(
-            f"modes: nothing to run in {', '.join(options.modes)} with {options.dtype}: training "
-            "and products take float32 and float64, streaming one direction"
+            f"modes: nothing to run in {', '.join(options.modes)} with {options.dtype}: "
+            "training, products and variants take float32 and float64, streaming one direction"
         )
     return items
 
 
-def _products(options: Options, contenders: list[Peer]) -> list[Item]:
-    if options.dtype not in ("float32", "float64"):
+def _own_shapes(mode: str, dtype: str, threads: int, contenders: list[Peer]) -> list[Item]:
+    if dtype not in ("float32", "float64"):
         return []
-
+    if mode == "products":
+        return [
+            Item(str(product), partial(products.contest, product, dtype, contenders))
+            for product in products.PRODUCTS
+        ]
     return [
-        Item(str(product), partial(products.contest, product, options.dtype, contenders))
-        for product in products.PRODUCTS
+        Item(str(variant), partial(beside_plain.contest, variant, dtype, threads, contenders))
+        for variant in variants.variants()
     ]
 
 

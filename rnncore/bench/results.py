@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rnncore.bench.aims import PLAIN, Aims
 from rnncore.bench.limits import Limit
 from rnncore.bench.measure import Times
+from rnncore.bench.peak_memory import Memory
 from rnncore.bench.peers.ours import NAME
 
 FORMAT = 1
@@ -61,6 +63,10 @@ class Row:
         Steps of all rows together as a share of N*T.
     contenders : tuple of Contender
         The engine first.
+    aims : Aims, optional
+        What the engine is to reach with an option.
+    memory : Memory, optional
+        What the step needs plain and with ``recompute``.
     """
 
     case: str
@@ -71,6 +77,8 @@ class Row:
     tape_bytes: int | None
     live_share: float
     contenders: tuple[Contender, ...]
+    aims: Aims | None = None
+    memory: Memory | None = None
 
     @property
     def ours(self) -> Times | None:
@@ -115,6 +123,23 @@ class Row:
             found[one.name] = ratio / self.live_share
         return found
 
+    @property
+    def factor(self) -> float | None:
+        """The engine's time as a multiple of the plain layer's."""
+        return self.compared().get(PLAIN)
+
+    @property
+    def reached(self) -> dict[str, float]:
+        """What was reached of each aim: below 1 it is missed."""
+        if self.aims is None:
+            return {}
+        return self.aims.reached(self.factor, self.times_as_fast, self.memory)
+
+    @property
+    def missed(self) -> list[str]:
+        """The aims that were missed."""
+        return [name for name, share in self.reached.items() if share < 1]
+
     def as_json(self) -> dict[str, Any]:
         """Return the row with what follows from it."""
         row = {**asdict(self), "times_as_fast": self.times_as_fast}
@@ -122,6 +147,10 @@ class Row:
         row["gflops"] = None if self.rate is None else self.rate / 1e9
         row["share_of_limit"] = self.share
         row["relative"] = self.compared()
+        if self.aims is not None:
+            row["missed"] = self.missed
+        if self.memory is not None:
+            row["memory"] |= {"saved": self.memory.saved}
         if self.limit is not None:
             row["limit"] |= {"rate": self.limit.rate, "bound": self.limit.bound}
         row["contenders"] = {
@@ -136,11 +165,13 @@ class Row:
 
 
 def behind_first(rows: Iterable[Row]) -> list[Row]:
-    """Return rows by how far the engine is ahead, those where it failed before all."""
+    """Return rows by how far the engine is ahead, or beyond its aims; where it failed first."""
 
     def place(row: Row) -> float:
         if row.ours is None:
             return -1.0
+        if row.reached:
+            return min(row.reached.values())
         return math.inf if row.times_as_fast is None else row.times_as_fast
 
     return sorted(rows, key=place)

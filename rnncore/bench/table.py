@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
+from rnncore.bench import products, variants
+from rnncore.bench.aims import PLAIN
 from rnncore.bench.measure import Times
 from rnncore.bench.modes import MODES
 from rnncore.bench.peers.ours import NAME
-from rnncore.bench.products import TITLE
 from rnncore.bench.results import CAP, Row, behind_first, geometric_mean
 
 MICROSECONDS = {"streaming"}
+TITLES = {name: mode.title for name, mode in MODES.items()}
+TITLES |= {"products": products.TITLE, "variants": variants.TITLE}
 
 
 def title(mode: str) -> str:
     """Return what a mode's rows are about."""
-    return TITLE if mode == "products" else MODES[mode].title
+    return TITLES[mode]
 
 
 def unit(mode: str) -> tuple[str, float]:
@@ -45,6 +48,7 @@ def _table(rows: list[Row]) -> Iterator[str]:
     if mean is not None:
         yield f"geometric mean of times as fast, each capped at {CAP:.0f}: {mean:.2f}"
     yield from _beside_itself(rows)
+    yield from _memory(rows)
     yield from _remarks(rows)
 
 
@@ -59,7 +63,13 @@ def _columns(rows: list[Row]) -> dict[str, Callable[[Row], str]]:
         columns["GFLOP/s"] = lambda row: f"{row.rate / 1e9:.1f}" if row.rate else "-"
         columns["of limit"] = lambda row: f"{row.share:.0%}" if row.share else "-"
     if any(row.tape_bytes is not None for row in rows):
-        columns["tape MB"] = lambda row: f"{row.tape_bytes / 1e6:.1f}" if row.tape_bytes else "-"
+        columns["tape MB"] = lambda row: (
+            "-" if row.tape_bytes is None else f"{row.tape_bytes / 1e6:.1f}"
+        )
+    if any(row.aims for row in rows):
+        columns["plain"] = lambda row: time_text(row.of(PLAIN), row.mode)
+        columns["of plain"] = lambda row: f"{row.factor:.2f}" if row.factor else "-"
+        columns["allowed"] = lambda row: f"{row.aims.factor:.2f}" if row.aims else "-"
     if any(row.best for row in rows):
         columns["times as fast"] = lambda row: (
             f"{row.times_as_fast:.2f}" if row.times_as_fast else "-"
@@ -68,6 +78,8 @@ def _columns(rows: list[Row]) -> dict[str, Callable[[Row], str]]:
     for name in dict.fromkeys(one.name for row in rows for one in row.contenders if one.peer):
         if any(row.of(name) for row in rows):
             columns[name] = partial(_peer_time, name)
+    if any(row.aims for row in rows):
+        columns["missed"] = lambda row: " ".join(row.missed)
     return columns
 
 
@@ -84,14 +96,30 @@ def time_text(times: Times | None, mode: str) -> str:
 
 
 def _beside_itself(rows: list[Row]) -> Iterator[str]:
-    """Yield the engine's times in other circumstances."""
+    """Yield the engine's times in other circumstances, but for what has columns."""
     for row in rows:
+        if row.aims:
+            continue
         for name, relative in row.compared().items():
             time = f"{time_text(row.of(name), row.mode)} {unit(row.mode)[0]}"
             share = (
                 f" x {row.live_share:.0%}, the share of live steps" if row.live_share < 1 else ""
             )
             yield f"  {row.case}: {name}: {time}; {NAME} takes {relative:.2f} of that{share}"
+
+
+def _memory(rows: list[Row]) -> Iterator[str]:
+    """Yield what a step needs with and without recomputing."""
+    for row in rows:
+        if (memory := row.memory) is None or row.aims is None:
+            continue
+        plain, recomputed = memory.plain, memory.recomputed
+        yield (
+            f"  {row.case}: peak {recomputed.peak_bytes / 1e6:.1f} of "
+            f"{plain.peak_bytes / 1e6:.1f} MB, tape {recomputed.tape_bytes / 1e6:.1f} of "
+            f"{plain.tape_bytes / 1e6:.1f} MB; saves {memory.saved:.0%}, to be "
+            f"{row.aims.saved:.0%}"
+        )
 
 
 def _remarks(rows: list[Row]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from rnncore.layers.cells import GRUCell, LSTMCell, RNNCell
 from rnncore.layers.gru import GRU
 from rnncore.layers.lstm import LSTM
 from rnncore.layers.parameters import Parametrised
+from rnncore.layers.recurrent import Recurrent
 from rnncore.layers.rnn import RNN
 from rnncore.layers.stack import Stack
 
@@ -36,12 +37,15 @@ _KINDS: dict[str, type[Parametrised]] = {
 def from_config(config: Mapping[str, Any]) -> Any:
     """Build a layer or a cell from what its ``_config()`` returned.
 
+    Users' own layers of one recurrence are found as well, once their classes are defined.
+
     Raises
     ------
     ValueError
         If ``config["type"]`` is no layer's name.
     """
+    kinds = {kind.__name__: kind for kind in Recurrent.__subclasses__()} | _KINDS
     name = config.get("type")
-    if name not in _KINDS:
-        raise ValueError(f"type: expected one of {', '.join(_KINDS)}, got {name!r}")
-    return _KINDS[name]._from_config(config)
+    if name not in kinds:
+        raise ValueError(f"type: expected one of {', '.join(kinds)}, got {name!r}")
+    return kinds[name]._from_config(config)

@@ -3,13 +3,53 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from rnncore import checks
-from rnncore.cells import ACTIVATIONS, PLAIN_ACTIVATIONS
+from rnncore.cells import ACTIVATIONS, PLAIN_ACTIVATIONS, carries_c
+
+COMMON: dict[str, Any] = {
+    "num_layers": 1,
+    "bias": True,
+    "batch_first": False,
+    "bidirectional": False,
+    "stateful": False,
+    "dropout": 0.0,
+    "variational": False,
+    "recurrent_dropout": 0.0,
+    "zoneout": 0.0,
+    "layer_norm": False,
+    "activations": None,
+    "clip": None,
+    "dtype": "float32",
+    "device": "cpu",
+    "seed": None,
+}
+"""The arguments that every layer has beside its two sizes, with their defaults."""
+
+
+def _nonlinearity(name: str, value: object) -> str:
+    return checks.choice(name, value, ("tanh", "relu"))
+
+
+def _proj_size(name: str, value: object) -> int:
+    return checks.size(name, value, minimum=0)
+
+
+_OWN: dict[str, dict[str, Callable[[str, Any], Any]]] = {
+    "rnn": {"nonlinearity": _nonlinearity},
+    "lstm": {
+        "peephole": checks.flag,
+        "coupled": checks.flag,
+        "forget_bias": checks.real,
+        "proj_size": _proj_size,
+    },
+    "gru": {"reset_after": checks.flag},
+}
+"""The arguments of some cells alone, with what checks them."""
 
 
 def arguments(local: Mapping[str, Any]) -> dict[str, Any]:
@@ -22,10 +62,10 @@ def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
 
     Parameters
     ----------
-    cell : {"rnn", "lstm", "gru"}
-        Which layer's arguments they are.
+    cell : str
+        Which cell's layer they are for.
     given : mapping
-        Arguments as the caller gave them, all of them.
+        Arguments as the caller gave them; those of ``COMMON`` may be left out.
 
     Raises
     ------
@@ -34,6 +74,8 @@ def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     NotImplementedError
         If a dtype or a device makes sense but this version lacks it.
     """
+    _refuse_unknown(cell, given)
+    given = {**COMMON, **given}
     done = dict(given)
     for name in ("input_size", "hidden_size", "num_layers"):
         done[name] = checks.size(name, given[name])
@@ -46,7 +88,9 @@ def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     done["clip"] = _clip(given["clip"])
     done["dtype"] = dtype(given["dtype"])
     done["seed"] = seed(given["seed"])
-    _resolve_cell(cell, done)
+    for name, check in _OWN.get(cell, {}).items():
+        if name in given:
+            done[name] = check(name, given[name])
     _refuse_combinations(done, given)
     done["device"] = device(given["device"])
     if done["dropout"] and done["num_layers"] == 1 and not done["variational"]:
@@ -112,7 +156,7 @@ def zoneout_rates(cell: str, value: float | tuple[float, float]) -> tuple[float,
     """Return ``(p_h, p_c)`` of a checked ``zoneout``; one rate is that of all a cell carries."""
     if isinstance(value, tuple):
         return value
-    return value, value if cell == "lstm" else 0.0
+    return value, value if carries_c(cell) else 0.0
 
 
 def padded_activations(
@@ -125,21 +169,11 @@ def padded_activations(
     return tuple((*item, 0.0, 0.0)[:3] for item in named)
 
 
-def _resolve_cell(cell: str, done: dict[str, Any]) -> None:
-    if cell == "rnn":
-        done["nonlinearity"] = checks.choice("nonlinearity", done["nonlinearity"], ("tanh", "relu"))
-    elif cell == "gru":
-        done["reset_after"] = checks.flag("reset_after", done["reset_after"])
-    else:
-        done["peephole"] = checks.flag("peephole", done["peephole"])
-        done["coupled"] = checks.flag("coupled", done["coupled"])
-        done["forget_bias"] = checks.real("forget_bias", done["forget_bias"])
-        done["proj_size"] = checks.size("proj_size", done["proj_size"], minimum=0)
-        if done["proj_size"] >= done["hidden_size"]:
-            raise ValueError(
-                f"proj_size: expected less than hidden_size={done['hidden_size']}, "
-                f"got {done['proj_size']}"
-            )
+def _refuse_unknown(cell: str, given: Mapping[str, Any]) -> None:
+    known = ("input_size", "hidden_size", *COMMON, *_OWN.get(cell, {}))
+    unknown = [name for name in given if name not in known]
+    if unknown:
+        raise TypeError(f"{unknown[0]}: expected one of {', '.join(known)}")
 
 
 def _refuse_combinations(done: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -148,7 +182,12 @@ def _refuse_combinations(done: Mapping[str, Any], given: Mapping[str, Any]) -> N
             "stateful: has no meaning with bidirectional=True, whose reverse direction "
             "starts at the end of what is still to come"
         )
-    if done.get("coupled") and done["forget_bias"]:
+    if done.get("proj_size", 0) >= done["hidden_size"]:
+        raise ValueError(
+            f"proj_size: expected less than hidden_size={done['hidden_size']}, "
+            f"got {done['proj_size']}"
+        )
+    if done.get("coupled") and done.get("forget_bias"):
         raise ValueError("forget_bias: has no meaning with coupled=True, which has no forget gate")
     if done.get("forget_bias") and not done["bias"]:
         raise ValueError("forget_bias: has no meaning with bias=False")
@@ -159,7 +198,7 @@ def _refuse_combinations(done: Mapping[str, Any], given: Mapping[str, Any]) -> N
 def _zoneout(cell: str, value: object) -> float | tuple[float, float]:
     if not isinstance(value, tuple | list):
         return checks.probability("zoneout", value)
-    if cell != "lstm":
+    if not carries_c(cell):
         raise ValueError(f"zoneout: expected one probability, got {value!r}; pairs are the LSTM's")
     if len(value) != 2:
         raise ValueError(f"zoneout: expected a pair (p_h, p_c), got {len(value)} numbers")

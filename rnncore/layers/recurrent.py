@@ -34,6 +34,25 @@ class Recurrent(Layer):
     """Run a recurrence of L layers in one or two directions.
 
     Its subclasses differ in their signatures alone.
+
+    Parameters
+    ----------
+    cell : str
+        A key of ``rnncore.cells.GATES``.
+    given : mapping
+        The layer's arguments by name: ``input_size``, ``hidden_size``, and what is to differ from
+        the defaults.
+
+    Examples
+    --------
+    A layer of one's own; see ``docs/add_a_cell.md`` for a cell of one's own:
+
+    >>> class Gated(Recurrent):
+    ...     def __init__(self, input_size, hidden_size, **options):
+    ...         super().__init__("gru", options | {
+    ...             "input_size": input_size, "hidden_size": hidden_size})
+    >>> Gated(3, 4, clip=2.0)
+    Gated(3, 4, clip=2.0)
     """
 
     def __init__(self, cell: str, given: Mapping[str, Any]) -> None:
@@ -131,15 +150,20 @@ class Recurrent(Layer):
 
     def __repr__(self) -> str:
         parameters = inspect.signature(type(self)).parameters.values()
+        defaults = {
+            parameter.name: parameter.default
+            for parameter in parameters
+            if parameter.default is not inspect.Parameter.empty
+        }
+        defaults |= {
+            name: default for name, default in options.COMMON.items() if name not in defaults
+        }
         done = self._arguments
         shown = [str(self.spec.input_size), str(self.spec.hidden_size)]
         shown += [
-            f"{parameter.name}={done[parameter.name]!r}"
-            for parameter in parameters
-            if parameter.default is not inspect.Parameter.empty
-            and parameter.name in done
-            and parameter.name != "seed"
-            and done[parameter.name] != parameter.default
+            f"{name}={done[name]!r}"
+            for name, default in defaults.items()
+            if name in done and name != "seed" and done[name] != default
         ]
         return f"{type(self).__name__}({', '.join(shown)})"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -13,6 +13,9 @@ from rnncore.bench.cases import Case
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
 from rnncore.initializers import draw_params
+
+if TYPE_CHECKING:
+    from rnncore.bench.variants import OptionProblem
 
 CHECKED_STEPS = 8
 """Steps of a stream that are compared before it is timed."""
@@ -61,12 +64,16 @@ class Problem:
         How a peer may hold weights. Arrays here are float64 for float64 and float32 for the rest.
     threads : int
         How many a peer may use.
+    spec : CellSpec, optional
+        The recurrence where it is not the case's plain one.
     """
 
-    def __init__(self, case: Case, dtype: str, threads: int) -> None:
+    resets: Array | None = None
+
+    def __init__(self, case: Case, dtype: str, threads: int, spec: CellSpec | None = None) -> None:
         self.case, self.dtype, self.threads = case, dtype, threads
         self.number = "float64" if dtype == "float64" else "float32"
-        self.spec: CellSpec = case.spec(self.number)
+        self.spec: CellSpec = spec or case.spec(self.number)
         self.weights = draw_params(self.spec, 0, 0.0)
         draw = np.random.default_rng(0)
         self.x = draw.standard_normal((case.T, case.N, case.D)).astype(self.number)
@@ -145,6 +152,10 @@ class Peer(Protocol):
     def first(self, problem: Problem) -> Work:
         """Return making the session or engine from its weights, and one call of it."""
         raise Refused("no session to make")
+
+    def option(self, problem: OptionProblem) -> Work:
+        """Return forward and backward of a cell with an option, masks drawn anew every time."""
+        raise Refused("no cells with options")
 
 
 def sequence_check(run: Callable[[], Any], problem: Problem) -> Callable[[], Arrays]:

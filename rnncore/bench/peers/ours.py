@@ -35,8 +35,19 @@ def frozen(problem: Problem, layer: Layer | None = None) -> Frozen:
 def training_step(problem: Problem, layer: Layer) -> Arrays:
     """Run forward and backward and return y, dx and the gradients."""
     layer.zero_grad()
-    y, _ = layer.forward(problem.x, lengths=problem.lengths)
+    y, _ = layer.forward(problem.x, lengths=problem.lengths, resets=problem.resets)
     dx, _ = layer.backward(problem.dy)
+    assert dx is not None
+    return {"y": y, "dx": dx, **layer.grads}
+
+
+def recomputing_step(problem: Problem, layer: Layer) -> Arrays:
+    """Return the same by way of a tape that keeps states alone."""
+    layer.zero_grad()
+    y, _, tape = layer.record(
+        problem.x, lengths=problem.lengths, resets=problem.resets, recompute=True
+    )
+    dx, _ = layer.backward(problem.dy, tape=tape)
     assert dx is not None
     return {"y": y, "dx": dx, **layer.grads}
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from rnncore.bench.peers.interface import Arrays, Peer, Problem, Refused, Work
+from rnncore.bench.peers.pytorch_cells import WrittenOut
 from rnncore.checks import Array
+
+if TYPE_CHECKING:
+    from rnncore.bench.variants import OptionProblem
 
 
 class Eager(Peer):
@@ -55,6 +60,20 @@ class Eager(Peer):
         """Return making the module from its weights, and a call."""
         x = inputs(problem)
         return inference_work(lambda: sequence_call(frozen(problem), problem)(x))
+
+    def option(self, problem: OptionProblem) -> Work:
+        """Return forward and backward through a cell written out in a loop over time.
+
+        What is compared is computed with the engine's masks, what is timed draws its own.
+        """
+        module = WrittenOut(problem)
+        work = training_work(problem, module)
+
+        def check() -> Arrays:
+            with module.given(problem.masks):
+                return work.check()
+
+        return replace(work, check=check)
 
 
 def module_of(problem: Problem) -> Any:
