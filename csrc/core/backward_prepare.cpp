@@ -68,7 +68,7 @@ void BackwardRun<T>::fit(int threads) {
   for (Scratch& scratch : scratch_) {
     scratch.a = Buffer::of<const T*>(2 * kRowsAtOnce);
     scratch.c = Buffer::of<T*>(kRowsAtOnce);
-    scratch.outer = Buffer::of<T>(kOuterScratch);
+    scratch.outer = Buffer::of<T>(outer_scratch(most_rows(), widest_factor()));
     if (spec_.layer_norm) scratch.row = Buffer::of<T>(3 * padded(spec_.hidden_size));
     if (drops_h_) {
       scratch.entering = Buffer::of<T>(kRowsAtOnce * spec_.outputs());
@@ -83,6 +83,17 @@ void BackwardRun<T>::fit(int threads) {
   unit_barriers_ = std::vector<Barrier>(static_cast<size_t>(plan_.rows * plan_.directions));
   for (Barrier& barrier : unit_barriers_) barrier.reset(plan_.units);
   all_.reset(threads_);
+}
+
+// Of products over all steps: rows at a time, and columns of what gradients are multiplied by.
+template <class T>
+int64_t BackwardRun<T>::most_rows() const {
+  return std::min(kRowsAtOnce, tape_.recompute ? block_rows() : sequences_.live());
+}
+template <class T>
+int64_t BackwardRun<T>::widest_factor() const {
+  return std::max({spec_.input_size, spec_.layer_inputs(spec_.num_layers - 1), spec_.outputs(),
+                   spec_.hidden_size});
 }
 
 // By sizes alone: the products that nobody may interrupt take a tenth of a second or two.

@@ -12,11 +12,11 @@ bool go_on(void*) { return true; }
 
 }  // namespace
 
-// Rows that a block may have: an eighth of them all, and enough for its products to be worth it.
+// Rows that a block may have: a sixteenth of them all, and enough for its products to be worth it.
 template <class T>
 int64_t BackwardRun<T>::block_rows() const {
   constexpr int64_t kLeast = 256;
-  const int64_t most = std::max(kLeast, sequences_.live() / 8);
+  const int64_t most = std::max(kLeast, sequences_.live() / 16);
   return std::min(sequences_.live(), most + sequences_.batch());  // whole steps
 }
 

@@ -81,6 +81,8 @@ class BackwardRun {
   };
 
   void choose_scratch();
+  int64_t most_rows() const;
+  int64_t widest_factor() const;
   void allocate();
   void locate();
   void fill_states();

@@ -132,6 +132,7 @@ bool BackwardRun<T>::make_products(Run& run, int index, int64_t layer, int64_t k
   product.end = gradients.begin + mine.end;
   product.factors = count;
   product.scratch = scratch.outer.template as<T>();
+  product.strip = outer_strip(most_rows(), widest_factor());
   int64_t end = block.rows.end;
   do {
     product.length = std::min(end - block.rows.begin, kRowsAtOnce);

@@ -104,6 +104,7 @@ void weight_part(const Kernels<T>& kernels, const Linear<T>& l, const T* dout, T
   p.begin = mine.begin;
   p.end = mine.end;
   p.scratch = scratch;
+  p.strip = outer_strip(l.rows, l.inputs);
   for (int64_t begin = 0; begin == 0 || begin < l.rows; begin += kRowsAtOnce) {
     p.length = std::min(kRowsAtOnce, l.rows - begin);
     p.gradients = dout + begin * l.outputs;
@@ -154,11 +155,11 @@ void linear_backward(const Linear<T>& l, const T* dout, T* dx, T* dweight, T* db
   // Where sums wait that are longer than a product.
   const Buffer sums = Buffer::of<T>(l.rows > kRowsAtOnce ? l.outputs * l.inputs : 0);
   const Buffer column_sums = Buffer::of<T>(l.outputs);
-  const Buffer scratch = Buffer::of<T>(kOuterScratch * std::max(1, l.num_threads));
+  const int64_t each = outer_scratch(l.rows, l.inputs);
+  const Buffer scratch = Buffer::of<T>(each * std::max(1, l.num_threads));
   on_team(work, l.num_threads, [&](int part, int parts) {
     weight_part(kernels, l, dout, dweight, dbias, columns.as<int64_t>(),
-                scratch.as<T>() + part * kOuterScratch, sums.as<T>(), column_sums.as<T>(), part,
-                parts);
+                scratch.as<T>() + part * each, sums.as<T>(), column_sums.as<T>(), part, parts);
   });
 }
 

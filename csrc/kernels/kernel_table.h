@@ -204,6 +204,20 @@ struct RowsProduct {
 };
 constexpr int64_t kRecordsAtOnce = 96;
 
+// Blocks of an outer product, and the values of scratch that it needs: two strips of b, one of da,
+// of a sum of some length and factors of some width.
+constexpr int64_t kOuterDepth = 1024, kOuterHeight = 96, kOuterWidth = 768;
+constexpr int64_t outer_depth_of(int64_t length) {
+  return length < kOuterDepth ? length : kOuterDepth;
+}
+constexpr int64_t outer_strip(int64_t length, int64_t width) {
+  const int64_t wide = padded(width) < kOuterWidth ? padded(width) : kOuterWidth;
+  return outer_depth_of(length) * (wide + kGroup);
+}
+constexpr int64_t outer_scratch(int64_t length, int64_t width) {
+  return 2 * outer_strip(length, width) + outer_depth_of(length) * (kOuterHeight + kGroup);
+}
+
 // c[i][j] = sum over k of gradients[k][column(i)] * b[k][j], for i in [begin, end): the gradient of
 // a weight. Row i = gate * units + unit of c is found in slot rows at the gate's slot. Two weights
 // that meet the same gradients are made together.
@@ -226,7 +240,8 @@ struct OuterProduct {
   int64_t begin = 0, end = 0;
   bool accumulate = false;  // the sum goes on from c
   bool finished = true;     // these are the last values of k
-  T* scratch = nullptr;     // kOuterScratch values
+  T* scratch = nullptr;     // outer_scratch() values
+  int64_t strip = 0;        // outer_strip(), which may be that of longer sums and wider factors
 };
 
 // panels[block][k][gate][lane] = w[source[gate] * units + block * lanes + lane][k]
@@ -334,11 +349,6 @@ struct KernelTable {
   double (*fma_rounds)(int64_t rounds);  // see limits.inl
   double (*read_once)(const float* data, int64_t count);
 };
-
-// Blocks of an outer product, and the values of scratch that it needs: two strips of b, one of da.
-constexpr int64_t kOuterDepth = 1024, kOuterHeight = 96, kOuterWidth = 768;
-constexpr int64_t kOuterStrip = kOuterDepth * (kOuterWidth + kGroup);
-constexpr int64_t kOuterScratch = 2 * kOuterStrip + kOuterDepth * (kOuterHeight + kGroup);
 
 const KernelTable* baseline_kernels();
 const KernelTable* avx2_kernels();

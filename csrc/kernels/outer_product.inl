@@ -155,13 +155,13 @@ inline void outer_strips(const OuterProduct<T>& p, OuterStrip<T>* strips, int co
   constexpr int64_t kHigh = kOuterHeight / kTall * kTall;
   int64_t width = 0;
   for (int s = 0; s < count; ++s) {
-    T* packed = p.scratch + s * kOuterStrip;
+    T* packed = p.scratch + s * p.strip;
     pack_b(strips[s], k, depth, packed);
     strips[s].packed = packed;
     width += strips[s].end - strips[s].begin;
   }
   const bool narrow = width <= 2 * TileShape<1>::blocks(kTall) * kLanes<T>;
-  T* gradients = p.scratch + 2 * kOuterStrip;
+  T* gradients = p.scratch + 2 * p.strip;
   for (int64_t i = p.begin; i < p.end; i += kHigh) {
     const int64_t rows = p.end - i < kHigh ? p.end - i : kHigh;
     OuterBlock<T> block = {depth, i, rows, first, last, gradients, kTall, nullptr};

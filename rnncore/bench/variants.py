@@ -65,6 +65,7 @@ class Shape(NamedTuple):
 
 # A sequence has to be long for what `recompute` saves to show beside the weights and their sums.
 SHAPES = (
+    Shape(100, 8, 128, 128, peers=True),
     Shape(100, 32, 256, 256, peers=True),
     Shape(50, 32, 512, 512, peers=False),
     Shape(1000, 32, 256, 256, peers=False, all_options=False),
