@@ -28,6 +28,27 @@ Work work_of(const PackedStack::Content& packed, const Sequences& sequences) {
   return work;
 }
 
+Share share_of(const StackSpec& spec, const Plan& plan, const Member& member, Range steps,
+               const Sequences& sequences, StepGate& gate) {
+  const Range groups = part_of(padded(spec.hidden_size) / kGroup, member.unit, plan.units);
+  const Range outputs = part_of(padded(spec.outputs()) / kGroup, member.unit, plan.units);
+  Share share;
+  share.step_begin = steps.begin;
+  share.step_end = steps.end;
+  share.group_begin = groups.begin;
+  share.group_end = groups.end;
+  share.output_group_begin = outputs.begin;
+  share.output_group_end = outputs.end;
+  share.row_begin = member.row;
+  share.row_stride = plan.rows;
+  share.member = member.unit;
+  share.members = plan.units;
+  share.offsets = sequences.offsets();
+  share.proceed = StepGate::proceed;
+  share.context = &gate;
+  return share;
+}
+
 template <class T>
 ForwardRun<T>::ForwardRun(const PackedStack& packed, const ForwardCall& call, Tape::Content* tape,
                           int threads)

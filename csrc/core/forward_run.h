@@ -151,6 +151,10 @@ class ForwardRun {
   Sequence x_;
 };
 
+// A member's share of a recurrence over some steps.
+Share share_of(const StackSpec& spec, const Plan& plan, const Member& member, Range steps,
+               const Sequences& sequences, StepGate& gate);
+
 // Work as the plan needs it.
 Work work_of(const PackedStack::Content& packed, const Sequences& sequences);
 
