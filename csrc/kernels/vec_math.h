@@ -90,17 +90,28 @@ RNNCORE_INLINE Vec exp_series(Vec r) {
   return q;
 }
 
-// |n| must stay below the exponent bias.
+// x = n ln 2 + r: the whole number, 2^n, and x less the high part of n ln 2. |n| must stay below
+// the exponent bias.
 template <class Vec>
-RNNCORE_INLINE ExpParts<Vec> exp_core(Vec x) {
+struct Reduced {
+  Vec n, scale, head;
+};
+template <class Vec>
+RNNCORE_INLINE Reduced<Vec> reduce(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
   const Vec shifted = fma(x, constant<Vec>(C::kLog2e), constant<Vec>(C::kRound));
   const Vec n = shifted - constant<Vec>(C::kRound);
-  const Vec head = fma(n, constant<Vec>(-C::kLn2High), x);
-  const Vec rest = n * constant<Vec>(-C::kLn2Low);
-  const Vec r = head + rest;
   const auto power = (bits(shifted) << C::kMantissaBits) + bits(constant<Vec>(1.0));
-  return {from_bits<Vec>(power), head, fma(r * r, exp_series(r), rest)};
+  return {n, from_bits<Vec>(power), fma(n, constant<Vec>(-C::kLn2High), x)};
+}
+
+template <class Vec>
+RNNCORE_INLINE ExpParts<Vec> exp_core(Vec x) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  const Reduced<Vec> reduced = reduce(x);
+  const Vec rest = reduced.n * constant<Vec>(-C::kLn2Low);
+  const Vec r = reduced.head + rest;
+  return {reduced.scale, reduced.head, fma(r * r, exp_series(r), rest)};
 }
 
 template <class Vec>
@@ -124,7 +135,7 @@ RNNCORE_INLINE Vec exp(Vec x) {
   return select(x < constant<Vec>(C::kSmallest), Vec{}, result);
 }
 
-// e^x = scale (1 + s), where s may be rounded twice: |n| must stay below the exponent bias.
+// e^x = scale (1 + s), where s may be rounded twice.
 template <class Vec>
 struct ShortExp {
   Vec scale, s;
@@ -132,12 +143,9 @@ struct ShortExp {
 template <class Vec>
 RNNCORE_INLINE ShortExp<Vec> short_exp(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
-  const Vec shifted = fma(x, constant<Vec>(C::kLog2e), constant<Vec>(C::kRound));
-  const Vec n = shifted - constant<Vec>(C::kRound);
-  const Vec head = fma(n, constant<Vec>(-C::kLn2High), x);
-  const Vec r = fma(n, constant<Vec>(-C::kLn2Low), head);
-  const auto power = (bits(shifted) << C::kMantissaBits) + bits(constant<Vec>(1.0));
-  return {from_bits<Vec>(power), fma(r * r, exp_series(r), r)};
+  const Reduced<Vec> reduced = reduce(x);
+  const Vec r = fma(reduced.n, constant<Vec>(-C::kLn2Low), reduced.head);
+  return {reduced.scale, fma(r * r, exp_series(r), r)};
 }
 
 // The 1 comes to the large part of e first, so that little is rounded twice; where that part is so
