@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rnncore import functional, reference
+from rnncore import functional, nn, reference
 from rnncore._version import __version__
 from rnncore.config import get_include, show_config
 from rnncore.errors import DeviceError, FormatError
@@ -35,6 +35,7 @@ __all__ = [
     "get_include",
     "get_num_threads",
     "load",
+    "nn",
     "reference",
     "save",
     "set_num_threads",

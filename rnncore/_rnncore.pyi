@@ -100,10 +100,20 @@ def linear_backward(
     dbias: _Array | None,
     num_threads: int,
 ) -> None: ...
+def batched_product(
+    a: _Array, b: _Array, out: _Array, transposed: bool, num_threads: int
+) -> None: ...
 def softmax_cross_entropy(
-    logits: _Array, targets: NDArray[np.int64], dlogits: _Array | None, num_threads: int
+    logits: _Array,
+    targets: NDArray[np.int64],
+    dlogits: _Array | None,
+    weights: _Array | None = None,
+    scale: float = 1.0,
+    num_threads: int = 1,
 ) -> float: ...
-def embedding_backward(indices: NDArray[np.int64], dout: _Array, dweight: _Array) -> None: ...
+def embedding_backward(
+    indices: NDArray[np.int64], dout: _Array, dweight: _Array, num_threads: int = 1
+) -> None: ...
 def adam_step(
     param: _Array,
     grad: _Array,
@@ -117,7 +127,9 @@ def adam_step(
     step: int,
     num_threads: int = 1,
 ) -> None: ...
-def activation(name: str, x: _Array, out: _Array, isa: str | None = None) -> None: ...
+def activation(
+    name: str, x: _Array, out: _Array, isa: str | None = None, num_threads: int = 1
+) -> None: ...
 def write_safetensors(
     path: str | bytes, tensors: dict[str, _Array], metadata: dict[str, str]
 ) -> None: ...

@@ -197,7 +197,8 @@ def freeze(layer: Layer, dtype: str | None) -> Frozen:
     arrays = name if weights == "full" else "float32"
     with undrawn():
         copy = from_config(layer._frozen_config(arrays))
-    values = {key: value.astype(arrays, copy=False) for key, value in layer.params.items()}
+    given = layer._frozen_values()
+    values = {key: value.astype(arrays, copy=False) for key, value in given.items()}
     copy.load_state_dict(values)
     return Frozen(copy, weights)
 

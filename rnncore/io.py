@@ -183,6 +183,12 @@ def _check_size(config: Any, numbers: int) -> None:
             outputs = config.get("proj_size") or hidden
             if hidden * (inputs + config.get("num_layers", 1) * outputs) > numbers:
                 raise ValueError(f"its {numbers} numbers are too few for {config}")
+        wide = (
+            config.get("features", 0),
+            config.get("in_features", 0) * config.get("out_features", 0),
+        )
+        if max(wide) > numbers:
+            raise ValueError(f"its {numbers} numbers are too few for {config}")
 
 
 def _parse(name: str, text: str) -> dict[str, Any]:

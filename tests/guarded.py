@@ -128,13 +128,39 @@ def check_activations() -> int:
 
     runs = 0
     for name, dtype, size, at_end in itertools.product(
-        ("exp", "tanh", "sigmoid"), ("f4", "f8"), range(1, 50), (True, False)
+        ("exp", "tanh", "sigmoid", "erf", "log1p"), ("f4", "f8"), range(1, 50), (True, False)
     ):
-        x = guarded(np.linspace(-2, 3, size).astype(dtype), at_end)
+        x = guarded(np.linspace(-0.9, 3, size).astype(dtype), at_end)
         out = guarded(np.full_like(x, np.nan), at_end)
         _rnncore.activation(name, x, out, None)
         assert np.isfinite(out).all()
         runs += 1
+    return runs
+
+
+def check_primitives() -> int:
+    """Run products of batches and the softmax loss at sizes around the lanes of a vector."""
+    from rnncore import _rnncore
+
+    runs, draw = 0, np.random.default_rng(0)
+    for size, dtype, at_end in itertools.product(range(1, 70, 3), ("f4", "f8"), (True, False)):
+        for transposed in (True, False):
+            a = guarded(draw.standard_normal((2, 5, size + 1)).astype(dtype), at_end)
+            shape = (2, size, size + 1) if transposed else (2, size + 1, size)
+            b = guarded(draw.standard_normal(shape).astype(dtype), at_end)
+            out = guarded(np.full((2, 5, size), np.nan, dtype), at_end)
+            _rnncore.batched_product(a, b, out, transposed, 1)
+            np.testing.assert_allclose(
+                out, a @ (b.swapaxes(1, 2) if transposed else b), rtol=1e-4, atol=1e-4
+            )
+        logits = guarded(draw.standard_normal((4, size)).astype(dtype), at_end)
+        weights = guarded(np.ones(size, dtype), at_end)
+        targets = guarded(np.array([0, size - 1, -1, size // 2]), at_end)
+        dlogits = guarded(np.full((4, size), np.nan, dtype), at_end)
+        value = _rnncore.softmax_cross_entropy(logits, targets, dlogits, weights)
+        assert value == _rnncore.softmax_cross_entropy(logits, targets, None)
+        np.testing.assert_allclose(dlogits.sum(axis=1), 0, atol=1e-5)
+        runs += 3
     return runs
 
 
@@ -144,7 +170,7 @@ def main(isa: str) -> None:
 
     _rnncore.set_isa(isa)
     runs = check_training("float32") + check_training("float64")
-    runs += check_variants() + check_streaming() + check_activations()
+    runs += check_variants() + check_streaming() + check_activations() + check_primitives()
     print(f"guarded runs: {runs}")
 
 

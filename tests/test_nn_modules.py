@@ -8,28 +8,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tolerances import FINITE_DIFFERENCE, FINITE_DIFFERENCE_STEP, LARGEST_ENTRY
+from modules import differences, drawn
+from tolerances import FINITE_DIFFERENCE, LARGEST_ENTRY
 
 import rnncore as rc
-from rnncore import nn
-
-
-def differences(value: Callable[[], float], array: np.ndarray) -> np.ndarray:
-    """Return the gradient of a value by the entries of an array, moved in place."""
-    gradient = np.zeros_like(array)
-    for at in np.ndindex(array.shape):
-        kept = array[at]
-        array[at] = kept + FINITE_DIFFERENCE_STEP
-        above = value()
-        array[at] = kept - FINITE_DIFFERENCE_STEP
-        below = value()
-        array[at] = kept
-        gradient[at] = (above - below) / (2 * FINITE_DIFFERENCE_STEP)
-    return gradient
-
-
-def drawn(*shape: int, dtype: str = "float64", seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+from rnncore import nn, train
 
 
 @pytest.mark.parametrize("bias", [True, False])
@@ -270,3 +253,41 @@ def test_seeds_repeat_and_scales_are_pytorchs() -> None:
     np.testing.assert_array_equal(one.params["weight"], other.params["weight"])
     assert 0.099 < np.abs(one.params["weight"]).max() <= 0.1
     assert abs(nn.Embedding(100, 50, seed=7).params["weight"].std() - 1) < 0.05
+
+
+def test_modules_in_lists_are_parts() -> None:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [nn.Linear(2, 2, seed=0), rc.GRU(2, 2, seed=1)]
+            self.notes = ["not a module", 3]
+
+    deep = Deep()
+    assert set(deep.params) == {
+        "layers.0.weight", "layers.0.bias", "layers.1.weight_ih_l0", "layers.1.weight_hh_l0",
+        "layers.1.bias_ih_l0", "layers.1.bias_hh_l0",
+    }  # fmt: skip
+    assert deep.grads["layers.0.weight"] is deep.layers[0].grads["weight"]
+    assert "  layers.1: GRU(" in repr(deep)
+
+
+def test_loading_is_seen_by_a_layer_that_is_held() -> None:
+    tagger, other = Tagger(), Tagger()
+    for value in other.params.values():
+        value += 1
+    x = np.array([[0, 3]])
+    with tagger.gru.hold():
+        tagger.forward(x)
+        tagger.load_state_dict(other.state_dict())
+        np.testing.assert_array_equal(tagger.forward(x), other.forward(x))
+
+
+def test_checkpoints_restore_transformers_and_their_masks(tmp_path) -> None:
+    def make() -> nn.TransformerEncoder:
+        return nn.TransformerEncoder(4, 2, 2, dim_feedforward=8, dropout=0.5)
+
+    one, other, x = make(), make(), drawn(3, 2, 4, dtype="float32")
+    one.forward(x)
+    train.save_checkpoint(tmp_path / "model", one)
+    train.load_checkpoint(tmp_path / "model", other)
+    np.testing.assert_array_equal(other.forward(x), one.forward(x))

@@ -1,4 +1,4 @@
-// Linear layers, softmax, embedding and Adam on the team. See rnncore/primitives.h.
+// Softmax, embedding, Adam and functions of arrays on the team. See rnncore/primitives.h.
 #include "rnncore/primitives.h"
 
 #include <algorithm>
@@ -6,198 +6,60 @@
 
 #include "core/dispatch.h"
 #include "core/memory.h"
+#include "core/on_team.h"
 #include "core/plan.h"
-#include "core/team.h"
 #include "rnncore/stack.h"
 
 namespace rnncore {
-namespace {
-
-constexpr int kIdentity[] = {0};
-constexpr int64_t kRowsAtOnce = 768;
-constexpr double kWorthwhile = 2e5;  // operations below which waking the team does not pay
-
-// Runs `work(part, parts)` on the team, where there is enough of it.
-template <class Work>
-void on_team(double operations, int num_threads, const Work& work) {
-  Lease lease(operations < kWorthwhile ? 1 : num_threads);
-  struct Job {
-    const Work* work;
-    int parts;
-  } job = {&work, lease.size()};
-  lease.run(
-      lease.size(), Interrupt(),
-      [](void* context, Run&, int part) {
-        const Job& self = *static_cast<Job*>(context);
-        (*self.work)(part, self.parts);
-      },
-      &job);
-}
-
-// rows of a (rows, inner) times panels for `columns` columns, into c (rows, columns).
-template <class T>
-void product_of_rows(const Kernels<T>& kernels, Range rows, const T* a, int64_t inner,
-                     const T* panels, T* c, int64_t columns, const T* start) {
-  const T* from[kRowsAtOnce];
-  T* to[kRowsAtOnce];
-  RowsProduct<T> p;
-  p.a = from;
-  p.c = to;
-  p.segment_length = inner;
-  p.panels = panels;
-  p.columns = columns;
-  p.group_end = padded(columns) / kGroup;
-  p.start = start;
-  for (int64_t begin = rows.begin; begin < rows.end; begin += kRowsAtOnce) {
-    p.rows = std::min(kRowsAtOnce, rows.end - begin);
-    for (int64_t i = 0; i < p.rows; ++i) {
-      from[i] = a + (begin + i) * inner;
-      to[i] = c + (begin + i) * columns;
-    }
-    kernels.weights[kFull].rows_product(p);
-  }
-}
 
 template <class T>
-void pack_part(const Kernels<T>& kernels, const Linear<T>& l, T* panels, bool by_columns, int part,
-               int parts) {
-  const Range groups = part_of(padded(by_columns ? l.inputs : l.outputs) / kGroup, part, parts);
-  if (by_columns) {
-    PackColumns<T> pack;
-    pack.panels = panels;
-    pack.w = l.weight;
-    pack.w_stride = l.inputs;
-    pack.units = l.outputs;
-    pack.packed_units = l.outputs;
-    pack.columns = l.inputs;
-    pack.source = kIdentity;
-    pack.group_begin = groups.begin;
-    pack.group_end = groups.end;
-    kernels.pack_columns(pack);
-    return;
-  }
-  PackGates<T> pack;
-  pack.panels = panels;
-  pack.w = l.weight;
-  pack.w_stride = l.inputs;
-  pack.units = l.outputs;
-  pack.length = l.inputs;
-  pack.source = kIdentity;
-  pack.group_begin = groups.begin;
-  pack.group_end = groups.end;
-  kernels.weights[kFull].pack_gates(pack);
-}
-
-double operations(int64_t a, int64_t b, int64_t c) {
-  return 2.0 * static_cast<double>(a) * static_cast<double>(b) * static_cast<double>(c);
-}
-
-template <class T>
-void weight_part(const Kernels<T>& kernels, const Linear<T>& l, const T* dout, T* dweight, T* dbias,
-                 const int64_t* columns, T* scratch, T* sums, T* column_sums, int part, int parts) {
-  const Range mine = part_of(l.outputs, part, parts);
-  const T* b[kRowsAtOnce];
-  OuterProduct<T> p;
-  p.gradients_stride = l.outputs;
-  p.gradient_columns = columns;
-  p.factor[0] = {b, l.inputs, sums, dweight, l.inputs};
-  p.begin = mine.begin;
-  p.end = mine.end;
-  p.scratch = scratch;
-  p.strip = outer_strip(l.rows, l.inputs);
-  for (int64_t begin = 0; begin == 0 || begin < l.rows; begin += kRowsAtOnce) {
-    p.length = std::min(kRowsAtOnce, l.rows - begin);
-    p.gradients = dout + begin * l.outputs;
-    p.accumulate = begin > 0;
-    p.finished = begin + p.length == l.rows;
-    for (int64_t i = 0; i < p.length; ++i) b[i] = l.x + (begin + i) * l.inputs;
-    kernels.outer_product(p);
-  }
-  if (!dbias || mine.begin == mine.end) return;
-  kernels.sum_rows(dout, l.outputs, l.rows, mine.begin, mine.end, false, column_sums);
-  kernels.add(dbias + mine.begin, column_sums + mine.begin, mine.end - mine.begin);
-}
-
-}  // namespace
-
-template <class T>
-void linear_forward(const Linear<T>& l, T* out) {
-  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
-  const Buffer panels = Buffer::of<T>(padded(l.outputs) * l.inputs);
-  T* packed = panels.as<T>();
-  const double work = operations(l.rows, l.inputs, l.outputs);
-  const auto pack = [&](int part, int parts) { pack_part(kernels, l, packed, false, part, parts); };
-  on_team(work, l.num_threads, pack);
-  on_team(work, l.num_threads, [&](int part, int parts) {
-    product_of_rows(kernels, part_of(l.rows, part, parts), l.x, l.inputs, packed, out, l.outputs,
-                    l.bias);
-  });
-}
-
-template <class T>
-void linear_backward(const Linear<T>& l, const T* dout, T* dx, T* dweight, T* dbias) {
-  const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
-  const double work = operations(l.rows, l.inputs, l.outputs);
-  if (dx) {
-    const Buffer panels = Buffer::of<T>(padded(l.inputs) * l.outputs);
-    T* packed = panels.as<T>();
-    const auto pack = [&](int part, int parts) {
-      pack_part(kernels, l, packed, true, part, parts);
-    };
-    on_team(work, l.num_threads, pack);
-    on_team(work, l.num_threads, [&](int part, int parts) {
-      product_of_rows(kernels, part_of(l.rows, part, parts), dout, l.outputs, packed, dx, l.inputs,
-                      static_cast<const T*>(nullptr));
-    });
-  }
-  const Buffer columns = Buffer::of<int64_t>(l.outputs);
-  for (int64_t i = 0; i < l.outputs; ++i) columns.as<int64_t>()[i] = i;
-  // Where sums wait that are longer than a product.
-  const Buffer sums = Buffer::of<T>(l.rows > kRowsAtOnce ? l.outputs * l.inputs : 0);
-  const Buffer column_sums = Buffer::of<T>(l.outputs);
-  const int64_t each = outer_scratch(l.rows, l.inputs);
-  const Buffer scratch = Buffer::of<T>(each * std::max(1, l.num_threads));
-  on_team(work, l.num_threads, [&](int part, int parts) {
-    weight_part(kernels, l, dout, dweight, dbias, columns.as<int64_t>(),
-                scratch.as<T>() + part * each, sums.as<T>(), column_sums.as<T>(), part, parts);
-  });
-}
-
-template <class T>
-double softmax_cross_entropy(const T* logits, const int64_t* targets, int64_t rows, int64_t classes,
-                             T* dlogits, int num_threads) {
-  const Buffer scratch = Buffer::of<T>(2 * rows);
-  const Buffer own = dlogits ? Buffer() : Buffer::of<T>(rows * classes);
+double softmax_cross_entropy(const SoftmaxLoss<T>& l) {
+  const Buffer scratch = Buffer::of<T>(2 * l.rows);
+  // Without a gradient to write, each member's exponentials have one row of its own.
+  const int64_t own_rows = l.dlogits ? 0 : std::max(1, l.num_threads);
+  const Buffer own = Buffer::of<T>(own_rows * l.classes);
   SoftmaxRows<T> all;
-  all.logits = logits;
-  all.logits_stride = classes;
-  all.targets = targets;
-  all.classes = classes;
-  all.dlogits = dlogits ? dlogits : own.as<T>();
+  all.logits = l.logits;
+  all.logits_stride = l.classes;
+  all.targets = l.targets;
+  all.classes = l.classes;
+  all.weights = l.weights;
+  all.scale = static_cast<T>(l.scale);
+  all.dlogits = l.dlogits;
+  all.dlogits_stride = l.dlogits ? l.classes : 0;
   all.sum = scratch.as<T>();
-  all.shifted = scratch.as<T>() + rows;
-  on_team(operations(rows, classes, 8), num_threads, [&](int part, int parts) {
+  all.shifted = scratch.as<T>() + l.rows;
+  const double work = 8.0 * static_cast<double>(l.rows) * static_cast<double>(l.classes);
+  on_team(work, l.num_threads, [&](int part, int parts) {
     SoftmaxRows<T> mine = all;
-    const Range range = part_of(rows, part, parts);
+    const Range range = part_of(l.rows, part, parts);
     mine.row_begin = range.begin;
     mine.row_end = range.end;
+    if (!l.dlogits) mine.dlogits = own.as<T>() + part * l.classes;
     kernels_of<T>(chosen_kernels()).softmax_rows(mine);
   });
   double loss = 0;
-  for (int64_t i = 0; i < rows; ++i) {
-    if (targets[i] < 0) continue;
-    loss += std::log(static_cast<double>(all.sum[i])) - static_cast<double>(all.shifted[i]);
+  for (int64_t i = 0; i < l.rows; ++i) {
+    if (l.targets[i] < 0) continue;
+    const double weight = l.weights ? static_cast<double>(l.weights[l.targets[i]]) : 1.0;
+    loss +=
+        weight * (std::log(static_cast<double>(all.sum[i])) - static_cast<double>(all.shifted[i]));
   }
   return loss;
 }
 
 template <class T>
 void embedding_backward(const int64_t* indices, const T* dout, int64_t count, int64_t size,
-                        T* dweight) {
+                        T* dweight, int num_threads) {
   const Kernels<T>& kernels = kernels_of<T>(chosen_kernels());
-  on_team(0, 1, [&](int, int) {
+  const double work = 8.0 * static_cast<double>(count) * static_cast<double>(size);
+  // Members share the columns, so that equal indices are added in one order.
+  on_team(work, num_threads, [&](int part, int parts) {
+    const Range groups = part_of(padded(size) / kGroup, part, parts);
+    const int64_t begin = groups.begin * kGroup, end = std::min(groups.end * kGroup, size);
+    if (begin >= end) return;
     for (int64_t i = 0; i < count; ++i) {
-      kernels.add(dweight + indices[i] * size, dout + i * size, size);
+      kernels.add(dweight + indices[i] * size + begin, dout + i * size + begin, end - begin);
     }
   });
 }
@@ -229,20 +91,40 @@ void adam_step(T* param, const T* grad, T* m, T* v, int64_t count, const AdamRul
   });
 }
 
+namespace {
+
+// What the kernels have no vectors for comes from the C library, value by value.
 template <class T>
-void apply(Function function, const char* isa, const T* x, T* out, int64_t count) {
-  const KernelTable& table = isa ? kernels_named(isa) : chosen_kernels();
-  const auto kernel = kernels_of<T>(table).activation[static_cast<int>(function)];
-  on_team(0, 1, [&](int, int) { kernel(x, out, count); });
+void library_function(Function function, const T* x, T* out, int64_t count) {
+  for (int64_t i = 0; i < count; ++i) {
+    const double value = static_cast<double>(x[i]);
+    out[i] = static_cast<T>(function == Function::erf ? std::erf(value) : std::log1p(value));
+  }
 }
 
-#define RNNCORE_INSTANTIATE(T)                                                                   \
-  template void linear_forward<T>(const Linear<T>&, T*);                                         \
-  template void linear_backward<T>(const Linear<T>&, const T*, T*, T*, T*);                      \
-  template double softmax_cross_entropy<T>(const T*, const int64_t*, int64_t, int64_t, T*, int); \
-  template void embedding_backward<T>(const int64_t*, const T*, int64_t, int64_t, T*);           \
-  template void adam_step<T>(T*, const T*, T*, T*, int64_t, const AdamRule&, int);               \
-  template void apply<T>(Function, const char*, const T*, T*, int64_t);
+}  // namespace
+
+template <class T>
+void apply(Function function, const char* isa, const T* x, T* out, int64_t count, int num_threads) {
+  const KernelTable& table = isa ? kernels_named(isa) : chosen_kernels();
+  on_team(static_cast<double>(count) * 16, num_threads, [&](int part, int parts) {
+    const Range range = part_of(count, part, parts);
+    const T* from = x + range.begin;
+    T* to = out + range.begin;
+    if (function == Function::erf || function == Function::log1p) {
+      library_function(function, from, to, range.end - range.begin);
+    } else {
+      const auto kernel = kernels_of<T>(table).activation[static_cast<int>(function)];
+      kernel(from, to, range.end - range.begin);
+    }
+  });
+}
+
+#define RNNCORE_INSTANTIATE(T)                                                              \
+  template double softmax_cross_entropy<T>(const SoftmaxLoss<T>&);                          \
+  template void embedding_backward<T>(const int64_t*, const T*, int64_t, int64_t, T*, int); \
+  template void adam_step<T>(T*, const T*, T*, T*, int64_t, const AdamRule&, int);          \
+  template void apply<T>(Function, const char*, const T*, T*, int64_t, int);
 
 RNNCORE_INSTANTIATE(float)
 RNNCORE_INSTANTIATE(double)

@@ -42,10 +42,23 @@ void activation(const T* x, T* out, int64_t count) {
   }
 }
 
+// The largest of a row; NaN is passed over, since exp finds it. Any order gives the same.
 template <class T>
 inline T largest_of(const T* x, int64_t count) {
-  T largest = x[0];
-  for (int64_t i = 1; i < count; ++i) largest = x[i] > largest ? x[i] : largest;
+  constexpr int kLane = kLanes<T>, kChains = 4;
+  alignas(kVectorBytes) T lanes[kChains * kLane];
+  auto most = broadcast(static_cast<T>(-__builtin_inf()));
+  typename VecOf<T>::Vec chain[kChains] = {most, most, most, most};
+  int64_t i = 0;
+  for (; i + kChains * kLane <= count; i += kChains * kLane) {
+    for (int c = 0; c < kChains; ++c) chain[c] = larger(load(x + i + c * kLane), chain[c]);
+  }
+  for (int c = 0; c < kChains; ++c) store(lanes + c * kLane, chain[c]);
+  T largest = lanes[0];
+  for (int lane = 1; lane < kChains * kLane; ++lane) {
+    largest = lanes[lane] > largest ? lanes[lane] : largest;
+  }
+  for (; i < count; ++i) largest = x[i] > largest ? x[i] : largest;
   return largest;
 }
 
@@ -66,22 +79,26 @@ inline T exponentials(const T* x, T largest, int64_t count, T* e) {
 
 template <class T>
 void softmax_rows(const SoftmaxRows<T>& p) {
+  const bool wanted = p.dlogits_stride != 0;
   for (int64_t row = p.row_begin; row < p.row_end; ++row) {
     const T* x = p.logits + row * p.logits_stride;
-    T* out = p.dlogits + row * p.classes;
+    T* out = p.dlogits + row * p.dlogits_stride;
     const int64_t target = p.targets[row];
     if (target < 0) {
-      memset(out, 0, static_cast<size_t>(p.classes) * sizeof(T));
+      if (wanted) memset(out, 0, static_cast<size_t>(p.classes) * sizeof(T));
       p.sum[row] = T(1);
       p.shifted[row] = T(0);
       continue;
     }
     const T largest = largest_of(x, p.classes);
     const T sum = exponentials(x, largest, p.classes, out);
-    for (int64_t i = 0; i < p.classes; ++i) out[i] = out[i] / sum;
-    out[target] -= T(1);
     p.sum[row] = sum;
     p.shifted[row] = x[target] - largest;
+    if (!wanted) continue;
+    const T factor = p.weights ? p.scale * p.weights[target] : p.scale;
+    const T share = factor / sum;
+    for (int64_t i = 0; i < p.classes; ++i) out[i] = out[i] * share;
+    out[target] -= factor;
   }
 }
 

@@ -269,16 +269,20 @@ struct PackColumns {
   int64_t group_begin = 0, group_end = 0;  // of columns
 };
 
-// Row by row: probabilities e / sum with e = exp(x - largest x), less 1 at the target: the gradient
-// of the cross-entropy. Rows with a negative target get zeros. The loss of a row is
-// log(sum) - shifted, where `shifted` is the target's x less the largest.
+// Row by row: f (e / sum - onehot of the target) with e = exp(x - largest x), the gradient of f
+// times the cross-entropy, where f = scale * weights[target]. Rows with a negative target get
+// zeros. The loss of a row is log(sum) - shifted, where `shifted` is the target's x less the
+// largest.
 template <class T>
 struct SoftmaxRows {
   const T* logits = nullptr;
   ptrdiff_t logits_stride = 0;
   const int64_t* targets = nullptr;
   int64_t row_begin = 0, row_end = 0, classes = 0;
-  T* dlogits = nullptr;  // [rows][classes], contiguous; must not be null
+  const T* weights = nullptr;  // [classes], or null for ones
+  T scale = 1;
+  T* dlogits = nullptr;          // [rows][dlogits_stride]; must not be null
+  ptrdiff_t dlogits_stride = 0;  // 0: no gradient is wanted, and dlogits is scratch of one row
   T *sum = nullptr, *shifted = nullptr;
 };
 

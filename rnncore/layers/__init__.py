@@ -11,6 +11,7 @@ from rnncore.layers.cells import GRUCell, LSTMCell, RNNCell
 from rnncore.layers.gru import GRU
 from rnncore.layers.lstm import LSTM
 from rnncore.layers.parameters import Parametrised
+from rnncore.layers.pointwise import registered
 from rnncore.layers.recurrent import Recurrent
 from rnncore.layers.rnn import RNN
 from rnncore.layers.stack import Stack
@@ -35,7 +36,7 @@ _KINDS: dict[str, type[Parametrised]] = {
 
 
 def from_config(config: Mapping[str, Any]) -> Any:
-    """Build a layer or a cell from what its ``_config()`` returned.
+    """Build a layer, a cell or a stack's module from what its ``_config()`` returned.
 
     Users' own layers of one recurrence are found as well, once their classes are defined.
 
@@ -44,7 +45,8 @@ def from_config(config: Mapping[str, Any]) -> Any:
     ValueError
         If ``config["type"]`` is no layer's name.
     """
-    kinds = {kind.__name__: kind for kind in Recurrent.__subclasses__()} | _KINDS
+    own: dict[str, Any] = {kind.__name__: kind for kind in Recurrent.__subclasses__()}
+    kinds = own | dict(registered()) | _KINDS
     name = config.get("type")
     if name not in kinds:
         raise ValueError(f"type: expected one of {', '.join(kinds)}, got {name!r}")

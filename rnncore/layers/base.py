@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -284,6 +285,14 @@ class Layer(Parametrised):
     @abstractmethod
     def _frozen_config(self, dtype: str) -> dict[str, Any]:
         """Return the configuration of a snapshot for inference."""
+
+    def _frozen_values(self) -> Mapping[str, Array]:
+        """Return the parameters of a snapshot, under the names that its configuration has."""
+        return self.params
+
+    def _touched(self) -> list[Array]:
+        """Return every gradient that ``backward`` adds into."""
+        return list(self._own_grads().values())
 
     @abstractmethod
     def _hold_reduced(self, weights: str) -> None:

@@ -91,13 +91,13 @@ def all_or_nothing(tape: JoinedTape, members: Sequence[Layer], retain: bool) -> 
 
     Kernels add gradients only when all is computed; this extends it over several of them.
     """
-    before = [[grad.copy() for grad in member._own_grads().values()] for member in members]
+    touched = [grad for member in members for grad in member._touched()]
+    before = [grad.copy() for grad in touched]
     try:
         yield
     except BaseException:
-        for member, copies in zip(members, before, strict=True):
-            for grad, copy in zip(member._own_grads().values(), copies, strict=True):
-                grad[...] = copy
+        for grad, copy in zip(touched, before, strict=True):
+            grad[...] = copy
         if tape.spent:
             tape.release()
         raise

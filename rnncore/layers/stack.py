@@ -8,6 +8,7 @@ from typing import Any, Self
 from rnncore.checks import Array
 from rnncore.layers.base import Layer, Outcome
 from rnncore.layers.joined import Joined, JoinedTape, all_or_nothing
+from rnncore.layers.pointwise import Pointwise, as_layers
 from rnncore.layout import Extent
 from rnncore.sequences import Inputs
 
@@ -20,6 +21,9 @@ class Stack(Joined):
     layers : sequence of layers
         Each takes what the one before puts out. All have one dtype and one ``batch_first``. The
         stack works on these very layers: their parameters are its own, ``0.weight_ih_l0`` ...
+        Modules of :mod:`rnncore.nn` that map each step by itself (``Linear``, ``LayerNorm``,
+        ``Dropout``, or one of yours with ``features``) may be among them; their state is None, and
+        what they put out is zero past a sequence's end.
 
     Raises
     ------
@@ -36,12 +40,21 @@ class Stack(Joined):
     >>> y, (first, second) = stack(np.ones((6, 2, 3), np.float32))
     >>> y.shape, second.shape, list(stack.params)[-1]
     ((6, 2, 5), (1, 2, 5), '1.bias_hh_l0')
+
+    The vanilla network's three matrices, W_xh, W_hh and W_hy:
+
+    >>> from rnncore import nn
+    >>> network = rc.Stack([rc.RNN(3, 4, seed=1), nn.Linear(4, 2, seed=2)])
+    >>> y, (h, none) = network(np.ones((6, 2, 3), np.float32))
+    >>> y.shape, [name for name in network.params if "weight" in name]
+    ((6, 2, 2), ['0.weight_ih_l0', '0.weight_hh_l0', '1.weight'])
     """
 
-    def __init__(self, layers: Sequence[Layer]) -> None:
+    def __init__(self, layers: Sequence[Any]) -> None:
         if not isinstance(layers, tuple | list):
             raise TypeError(f"layers: expected a list of layers, got {type(layers).__name__}")
-        self._members = tuple(layers)
+        _refuse_repeats(layers)
+        self._members = as_layers(layers)
         _check_members(self._members)
         first, last = self._members[0], self._members[-1]
         params = {
@@ -53,9 +66,11 @@ class Stack(Joined):
         super().__init__(params, sizes, first.dtype, first.batch_first)
 
     @property
-    def layers(self) -> tuple[Layer, ...]:
-        """The members in order."""
-        return tuple(self._members)
+    def layers(self) -> tuple[Any, ...]:
+        """The members in order: layers and modules."""
+        return tuple(
+            member.module if isinstance(member, Pointwise) else member for member in self._members
+        )
 
     @property
     def stateful(self) -> bool:
@@ -174,6 +189,17 @@ class Stack(Joined):
                 dstart.append(start)
         return dy, dstart[::-1]
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Members go as they are, so that what a module shares with one outside stays shared.
+        return type(self), (list(self.layers),)
+
+    def _frozen_values(self) -> Mapping[str, Array]:
+        return {
+            f"{i}.{name}": array
+            for i, layer in enumerate(self._members)
+            for name, array in layer._frozen_values().items()
+        }
+
     def _config(self) -> dict[str, Any]:
         return {"type": "Stack", "layers": [layer._config() for layer in self._members]}
 
@@ -193,16 +219,16 @@ class Stack(Joined):
         return StackStream([layer._stream(batch) for layer in self._members])
 
 
-def _check_members(layers: Sequence[Layer]) -> None:
+def _refuse_repeats(layers: Sequence[Any]) -> None:
     if not layers:
         raise ValueError("layers: expected at least one layer, got none")
     for i, layer in enumerate(layers):
-        if not isinstance(layer, Layer):
-            raise TypeError(f"layers[{i}]: expected a layer, got {type(layer).__name__}")
         if any(layer is other for other in layers[:i]):
             raise ValueError(f"layers[{i}]: expected each layer once, got {layer!r} again")
-        if i == 0:
-            continue
+
+
+def _check_members(layers: Sequence[Layer]) -> None:
+    for i, layer in enumerate(layers[1:], start=1):
         before = layers[i - 1]
         if layer.input_size != before.output_size:
             raise ValueError(

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.checks import Array, probability
+from rnncore.checks import Array, flag, probability, wrong_shape
 from rnncore.layers import options
 from rnncore.masks import draw_keep_mask
 from rnncore.nn import checks
@@ -23,6 +23,11 @@ class Dropout(Module):
     ----------
     p : float
         Probability that an entry becomes zero, ``0 <= p < 1``.
+    variational : bool
+        Whether a sequence has one mask, the same at every step. ``x`` is then ``(T, N, F)``,
+        ``(N, T, F)`` with ``batch_first``, or ``(T, F)``.
+    batch_first : bool
+        Where the time axis of a variational dropout is.
     dtype : {"float32", "float64"}
         Type of ``x`` and ``y``.
     seed : int, optional
@@ -31,6 +36,8 @@ class Dropout(Module):
     References
     ----------
     Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting, 2014.
+    Gal and Ghahramani, A theoretically grounded application of dropout in recurrent neural
+    networks, 2016 (variational).
 
     Examples
     --------
@@ -43,10 +50,25 @@ class Dropout(Module):
     np.True_
     """
 
-    def __init__(self, p: float = 0.5, *, dtype: str = "float32", seed: int | None = None) -> None:
+    def __init__(
+        self,
+        p: float = 0.5,
+        *,
+        variational: bool = False,
+        batch_first: bool = False,
+        dtype: str = "float32",
+        seed: int | None = None,
+    ) -> None:
         super().__init__(dtype)
         self.p = probability("p", p)
+        self.variational = flag("variational", variational)
+        self.batch_first = flag("batch_first", batch_first)
         self._seed, self._calls = options.seed(seed), 0
+
+    @property
+    def features(self) -> tuple[None, None]:
+        """Sizes of the last axis that go in and come out: any."""
+        return None, None
 
     @property
     def rng_state(self) -> dict[str, int]:
@@ -59,15 +81,18 @@ class Dropout(Module):
 
     def __call__(self, x: Any) -> Array:
         """Return ``x`` itself: dropout is off in inference."""
-        return checks.float_array("x", x, self.dtype)
+        return self._take(x)
 
     def forward(self, x: Any) -> Array:
         """Return ``x`` times a new mask of zeros and ``1 / (1 - p)``."""
-        array = checks.float_array("x", x, self.dtype)
+        array = self._take(x)
         if self.p == 0:
             self._kept = (None, array.shape)
             return array
-        mask = draw_keep_mask(array.shape, self.p, self.dtype, self._seed, (self._calls, 0, 0))
+        shape = list(array.shape)
+        if self.variational:
+            shape[1 if self.batch_first and array.ndim == 3 else 0] = 1
+        mask = draw_keep_mask(tuple(shape), self.p, self.dtype, self._seed, (self._calls, 0, 0))
         self._calls += 1
         self._kept = (mask, array.shape)
         return array * mask
@@ -79,5 +104,23 @@ class Dropout(Module):
         mask, _ = self._take_kept()
         return np.asarray(dy) if mask is None else np.asarray(dy) * mask
 
+    def _take(self, x: Any) -> Array:
+        taken = checks.float_array("x", x, self.dtype)
+        if self.variational and taken.ndim not in (2, 3):
+            layout = "(N, T, F)" if self.batch_first else "(T, N, F)"
+            wrong_shape("x", f"{layout} or (T, F)", taken.shape)
+        return taken
+
+    def _config(self) -> dict[str, Any]:
+        """Return what builds an equal module."""
+        return {
+            "type": "Dropout",
+            "p": self.p,
+            "variational": self.variational,
+            "batch_first": self.batch_first,
+            "dtype": self.dtype,
+        }
+
     def _options(self) -> str:
-        return f"{self.p}, dtype={self.dtype!r}"
+        sequence = f", variational=True, batch_first={self.batch_first}" if self.variational else ""
+        return f"{self.p}{sequence}, dtype={self.dtype!r}"

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from rnncore.checks import Array, flag, size
-from rnncore.nn import checks, primitives
-from rnncore.nn.module import Module
+from rnncore.nn import arrays, checks
+from rnncore.nn.module import Module, Shared
 
 
 class Linear(Module):
@@ -20,6 +20,10 @@ class Linear(Module):
         Sizes of the last axis of ``x`` and ``y``.
     bias : bool
         Whether a bias is added.
+    weight : Module, optional
+        An :class:`Embedding` or another ``Linear`` whose ``weight (out_features, in_features)`` is
+        this layer's weight too. It stays the other module's parameter, in ``params`` once: this
+        layer's ``backward`` adds into the other's gradient (Press and Wolf 2017).
     dtype : {"float32", "float64"}
         Type of parameters, ``x`` and ``y``.
     seed : int, optional
@@ -28,7 +32,12 @@ class Linear(Module):
     Attributes
     ----------
     params : mapping
-        ``weight (out_features, in_features)`` and ``bias (out_features,)``.
+        ``weight (out_features, in_features)``, unless it is another module's, and
+        ``bias (out_features,)``.
+
+    References
+    ----------
+    Press and Wolf, Using the output embedding to improve language models, 2017.
 
     Examples
     --------
@@ -45,6 +54,7 @@ class Linear(Module):
         out_features: int,
         bias: bool = True,
         *,
+        weight: Module | None = None,
         dtype: str = "float32",
         seed: int | None = None,
     ) -> None:
@@ -52,30 +62,35 @@ class Linear(Module):
         self.in_features = size("in_features", in_features)
         self.out_features = size("out_features", out_features)
         self.bias = flag("bias", bias)
+        shape = (self.out_features, self.in_features)
         draw, bound = np.random.default_rng(seed), 1 / np.sqrt(self.in_features)
-        self._add_parameter(
-            "weight", draw.uniform(-bound, bound, (self.out_features, self.in_features))
-        )
+        if weight is None:
+            self._add_parameter("weight", draw.uniform(-bound, bound, shape))
+        else:
+            self._shared["weight"] = _shared_weight(weight, shape, self.dtype)
         if self.bias:
             self._add_parameter("bias", draw.uniform(-bound, bound, self.out_features))
 
-    def _apply(self, x: Array) -> Array:
-        rows = np.ascontiguousarray(x).reshape(-1, self.in_features)
-        out = np.empty((rows.shape[0], self.out_features), dtype=self.dtype)
-        primitives.linear_forward(
-            rows, self._own_params["weight"], self._own_params.get("bias"), out
-        )
-        return out.reshape(*x.shape[:-1], self.out_features)
+    @property
+    def features(self) -> tuple[int, int]:
+        """Sizes of the last axis that go in and come out."""
+        return self.in_features, self.out_features
+
+    @property
+    def weight(self) -> Array:
+        """The matrix ``(out_features, in_features)``, be it this layer's or another's."""
+        return self._shared["weight"].value if self._shared else self._own_params["weight"]
 
     def __call__(self, x: Any) -> Array:
         """Return ``y (..., out_features)`` of ``x (..., in_features)``."""
-        return self._apply(checks.float_array("x", x, self.dtype, self.in_features))
+        taken = checks.float_array("x", x, self.dtype, self.in_features)
+        return arrays.affine(taken, self.weight, self._own_params.get("bias"))
 
     def forward(self, x: Any) -> Array:
         """Map as a call does, and keep ``x`` for ``backward``; it must not change until then."""
-        array = checks.float_array("x", x, self.dtype, self.in_features)
-        y = self._apply(array)
-        self._kept = (array,)
+        taken = checks.float_array("x", x, self.dtype, self.in_features)
+        y = arrays.affine(taken, self.weight, self._own_params.get("bias"))
+        self._kept = (taken,)
         return y
 
     def backward(self, dy: Any, need_dx: bool = True) -> Array | None:
@@ -96,16 +111,51 @@ class Linear(Module):
             shape = (*self._kept[0].shape[:-1], self.out_features)
             dy = checks.shaped("dy", dy, self.dtype, shape)
         (x,) = self._take_kept()
-        dx = np.empty(x.shape, dtype=self.dtype) if need_dx else None
-        primitives.linear_backward(
-            np.ascontiguousarray(x).reshape(-1, self.in_features),
-            self._own_params["weight"],
-            np.ascontiguousarray(dy).reshape(-1, self.out_features),
-            None if dx is None else dx.reshape(-1, self.in_features),
-            self._own_grads["weight"],
-            self._own_grads.get("bias"),
-        )
-        return dx
+        dweight = self._shared["weight"].grad if self._shared else self._own_grads["weight"]
+        dbias = self._own_grads.get("bias")
+        return arrays.affine_backward(x, self.weight, np.asarray(dy), dweight, dbias, need_dx)
+
+    def _config(self) -> dict[str, Any]:
+        if self._shared:
+            raise ValueError(
+                "weight: expected this layer's own to describe it alone, got one tied to "
+                f"{self._shared['weight'].owner!r}; train.save_checkpoint keeps ties"
+            )
+        return self._frozen_config(self.dtype)
+
+    def _frozen_config(self, dtype: str) -> dict[str, Any]:
+        return {
+            "type": "Linear",
+            "in_features": self.in_features,
+            "out_features": self.out_features,
+            "bias": self.bias,
+            "dtype": dtype,
+        }
+
+    def _frozen_values(self) -> dict[str, Array]:
+        return {"weight": self.weight, **self._own_params}
 
     def _options(self) -> str:
-        return f"{self.in_features}, {self.out_features}, bias={self.bias}, dtype={self.dtype!r}"
+        tied = f"weight={type(self._shared['weight'].owner).__name__}, " if self._shared else ""
+        return (
+            f"{self.in_features}, {self.out_features}, bias={self.bias}, {tied}dtype={self.dtype!r}"
+        )
+
+
+def _shared_weight(owner: object, shape: tuple[int, int], dtype: str) -> Shared:
+    """Return the weight of another module, if it may serve as a matrix of ``shape``."""
+    if not isinstance(owner, Module):
+        raise TypeError(
+            f"weight: expected a module with a weight, as an Embedding, got {type(owner).__name__}"
+        )
+    if "weight" in owner._shared:
+        shared = owner._shared["weight"]
+    elif "weight" in owner._own_params:
+        shared = Shared(owner, "weight")
+    else:
+        raise ValueError(f"weight: expected a module with a trained weight, got {owner!r}")
+    if shared.value.shape != shape:
+        raise ValueError(f"weight: expected {shape}, got {shared.value.shape} of {owner!r}")
+    if shared.value.dtype != dtype:
+        raise TypeError(f"weight: expected dtype {dtype}, got {shared.value.dtype} of {owner!r}")
+    return shared

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
 
 import numpy as np
 
@@ -13,11 +13,46 @@ from rnncore.layers import options
 from rnncore.layers.parameters import Parametrised, checked_entries
 
 
+class Shared:
+    """A parameter of another module that this one works with as well.
+
+    Parameters
+    ----------
+    owner : Module
+        Whose parameter it is, and in whose ``params`` it stays.
+    name : str
+        Its name there.
+    """
+
+    def __init__(self, owner: Module, name: str) -> None:
+        self.owner, self.name = owner, name
+
+    @property
+    def value(self) -> Array:
+        """The owner's array."""
+        return self.owner._own_params[self.name]
+
+    @property
+    def grad(self) -> Array:
+        """The owner's gradient, which every user adds into."""
+        return self.owner._own_grads[self.name]
+
+
+class Entry(NamedTuple):
+    """One parameter in a tree of modules and layers."""
+
+    name: str
+    holder: Module | Parametrised
+    local: str
+    value: Array
+
+
 class Module:
     """Hold parameters, their gradients and the modules or layers assigned as attributes.
 
-    A module made of parts assigns them as attributes and writes its own ``forward`` and
-    ``backward``; their parameters appear under ``attribute.name``.
+    A module made of parts assigns them, or lists of them, as attributes and writes its own
+    ``forward`` and ``backward``; their parameters appear under ``attribute.name``, those of a list
+    under ``attribute.0.name``. What several parts share appears once, where it is met first.
 
     Parameters
     ----------
@@ -36,11 +71,25 @@ class Module:
     ['hidden.bias', 'hidden.weight', 'output.weight']
     """
 
+    _of_a_call: ClassVar[tuple[str, ...]] = ("_kept",)
+    """Attributes that a call leaves behind; copies and pickles go without."""
+
     def __init__(self, dtype: str = "float32") -> None:
         self.dtype = options.dtype(dtype)
         self._own_params: dict[str, Array] = {}
         self._own_grads: dict[str, Array] = {}
+        self._constants: dict[str, Array] = {}
+        self._shared: dict[str, Shared] = {}
         self._kept: Any = None
+
+    @property
+    def features(self) -> tuple[int | None, int | None] | None:
+        """Sizes of the last axis that go in and come out, None for any.
+
+        A module that has them maps every step of a sequence by itself, and may be a member of
+        ``rc.Stack``. One that looks across steps has None in their place.
+        """
+        return None
 
     def _add_parameter(self, name: str, value: Array) -> None:
         """Take an array as a parameter of this module, with a gradient of zeros."""
@@ -57,28 +106,87 @@ class Module:
         kept, self._kept = self._kept, None
         return kept
 
+    def _release(self) -> list[Any]:
+        """Return what the last ``forward`` left in this module and its parts, and forget it."""
+        kept, self._kept = [self._kept], None
+        for _, part in self.parts():
+            if isinstance(part, Module):
+                kept.append(part._release())
+            else:
+                kept.append(getattr(part, "_tape", None))
+        return kept
+
+    def _restore(self, kept: list[Any]) -> None:
+        """Put back what :meth:`_release` returned."""
+        self._kept = kept[0]
+        for (_, part), value in zip(self.parts(), kept[1:], strict=True):
+            if isinstance(part, Module):
+                part._restore(value)
+            else:
+                part._tape = value  # type: ignore[attr-defined]
+
     def parts(self) -> Iterator[tuple[str, Module | Parametrised]]:
-        """Yield the name and value of every attribute that is itself a module or a layer."""
+        """Yield names and values of the attributes that are, or list, modules and layers."""
         for name, value in vars(self).items():
             if isinstance(value, Module | Parametrised):
                 yield name, value
+            elif isinstance(value, list | tuple):
+                for place, part in enumerate(value):
+                    if isinstance(part, Module | Parametrised):
+                        yield f"{name}.{place}", part
+
+    def _holders(self, prefix: str = "") -> Iterator[tuple[str, Module | Parametrised]]:
+        """Yield this module and all modules and layers inside it, with their prefixes."""
+        yield prefix, self
+        for name, part in self.parts():
+            if isinstance(part, Module):
+                yield from part._holders(f"{prefix}{name}.")
+            else:
+                yield f"{prefix}{name}.", part
+
+    def _entries(self) -> tuple[list[Entry], dict[str, str]]:
+        """Return every parameter once, and other names by the name that stands for them."""
+        entries: dict[int, Entry] = {}
+        others: list[tuple[str, int]] = []
+        for prefix, holder in self._holders():
+            own = holder._own_params if isinstance(holder, Module) else holder.params
+            for local, value in own.items():
+                entry = Entry(prefix + local, holder, local, value)
+                if entries.setdefault(id(value), entry) is not entry:
+                    others.append((entry.name, id(value)))
+            if isinstance(holder, Module):
+                others += [(prefix + k, id(shared.value)) for k, shared in holder._shared.items()]
+        tied = {name: entries[key].name for name, key in others if key in entries}
+        return list(entries.values()), tied
 
     @property
     def params(self) -> Mapping[str, Array]:
         """Parameters by name, those of the parts included; the arrays may be written into."""
-        return self._merged("params", self._own_params)
+        return MappingProxyType({entry.name: entry.value for entry in self._entries()[0]})
 
     @property
     def grads(self) -> Mapping[str, Array]:
         """Gradients under the names of ``params``; ``backward`` adds into them."""
-        return self._merged("grads", self._own_grads)
+        return MappingProxyType(
+            {
+                name: (holder._own_grads if isinstance(holder, Module) else holder.grads)[local]
+                for name, holder, local, _ in self._entries()[0]
+            }
+        )
 
-    def _merged(self, kind: str, own: dict[str, Array]) -> Mapping[str, Array]:
-        merged = dict(own)
-        for prefix, part in self.parts():
-            for name, value in getattr(part, kind).items():
-                merged[f"{prefix}.{name}"] = value
-        return MappingProxyType(merged)
+    @property
+    def tied(self) -> Mapping[str, str]:
+        """Names that would stand for a parameter once more, each with the one that does."""
+        return MappingProxyType(self._entries()[1])
+
+    def _all_constants(self) -> dict[str, Array]:
+        """Return what is fixed but part of the model, by name."""
+        return {
+            prefix + name: value
+            for prefix, holder in self._holders()
+            if isinstance(holder, Module)
+            for name, value in holder._constants.items()
+        }
 
     @property
     def num_parameters(self) -> int:
@@ -98,8 +206,10 @@ class Module:
                 resettable.reset_state()
 
     def state_dict(self) -> dict[str, Array]:
-        """Return a copy of every parameter by name."""
-        return {name: value.copy() for name, value in self.params.items()}
+        """Return a copy of every parameter by name, and of vectors that are not trained."""
+        return {
+            name: value.copy() for name, value in {**self.params, **self._all_constants()}.items()
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set every parameter from arrays of the same names and shapes.
@@ -108,21 +218,60 @@ class Module:
         ----------
         state : mapping of str to array
             What :meth:`state_dict` returned. A dtype that holds less is widened, never narrowed.
+            A tied parameter may come under any of its names, or all of them with equal values, as
+            PyTorch writes it. Vectors that are not trained may be left out.
 
         Raises
         ------
         ValueError
-            If entries are missing, unexpected or misshapen: all are named, and nothing changes.
+            If entries are missing, unexpected, misshapen, or tied and different: all are named, and
+            nothing changes.
         TypeError
             If nothing is wrong but dtypes.
         """
-        params = self.params
-        for name, value in checked_entries(params, state).items():
-            params[name][...] = value
+        entries, tied = self._entries()
+        targets = {entry.name: entry.value for entry in entries}
+        if isinstance(state, Mapping):
+            targets |= {k: value for k, value in self._all_constants().items() if k in state}
+            state = _untied(state, tied)
+        for name, value in checked_entries(targets, state).items():
+            targets[name][...] = value
+        for _, holder in self._holders():
+            if isinstance(holder, Parametrised):
+                holder._params_changed()
+
+    def _touched(self) -> list[Array]:
+        """Return every gradient that ``backward`` adds into, those of others' parameters too."""
+        shared = [
+            kept.grad
+            for _, holder in self._holders()
+            if isinstance(holder, Module)
+            for kept in holder._shared.values()
+        ]
+        return [*self.grads.values(), *shared]
+
+    def _config(self) -> dict[str, Any]:
+        """Return what builds an equal module: its class under ``type``, and its arguments."""
+        raise NotImplementedError(
+            f"{type(self).__name__} has no description for files; train.save_checkpoint writes the "
+            "parameters of any model"
+        )
+
+    @classmethod
+    def _from_config(cls, config: Mapping[str, Any]) -> Self:
+        return cls(**{name: value for name, value in config.items() if name != "type"})
+
+    def _frozen_config(self, dtype: str) -> dict[str, Any]:
+        """Return the configuration of a snapshot for inference."""
+        return {**self._config(), "dtype": dtype}
+
+    def _frozen_values(self) -> Mapping[str, Array]:
+        """Return the parameters of a snapshot."""
+        return self.params
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what ``forward`` kept: a copy or a pickle is the module, not the call."""
-        return {**vars(self), "_kept": None}
+        return {**vars(self), **dict.fromkeys(self._of_a_call)}
 
     def _options(self) -> str:
         """Return the constructor's arguments as ``repr`` shows them."""
@@ -133,7 +282,27 @@ class Module:
         if not parts:
             return f"{type(self).__name__}({self._options()})"
         lines = [f"  {name}: " + repr(part).replace("\n", "\n  ") for name, part in parts]
+        if type(self)._options is not Module._options:
+            lines.insert(0, f"  {self._options()}")
         return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"
+
+
+def _untied(state: Mapping[str, Any], tied: Mapping[str, str]) -> dict[str, Any]:
+    """Return the entries with one name for each parameter, if all its names agree."""
+    given, different = dict(state), []
+    for other, name in tied.items():
+        if other not in given:
+            continue
+        value = given.pop(other)
+        if not _same(np.asarray(given.setdefault(name, value)), np.asarray(value)):
+            different.append(f"{other} is tied to {name}, whose values are others")
+    if different:
+        raise ValueError("state_dict: " + "; ".join(different))
+    return given
+
+
+def _same(one: Array, other: Array) -> bool:
+    return np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f")
 
 
 Trainable: TypeAlias = Module | Parametrised

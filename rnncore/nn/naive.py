@@ -6,6 +6,9 @@ its BLAS and the number of threads; the engine's do not.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 import numpy.typing as npt
 
@@ -37,10 +40,34 @@ def linear_backward(
         dbias += dout.sum(axis=0)
 
 
-def softmax_cross_entropy(logits: Array, targets: Indices, dlogits: Array | None) -> float:
-    """Return the sum of ``-log softmax(logits)[target]``; write ``softmax - onehot``.
+def batched_product(a: Array, b: Array, out: Array, transposed: bool = False) -> None:
+    """Write ``a[i] @ b[i]``, or ``a[i] @ b[i].T`` if ``transposed``, into every ``out[i]``."""
+    np.matmul(a, b.swapaxes(1, 2) if transposed else b, out=out)
 
-    Rows with a negative target are left out: no loss, a gradient of zero.
+
+def function(name: str, x: Array, out: Array) -> None:
+    """Write "exp", "tanh", "sigmoid", "erf" or "log1p" of every entry into ``out``."""
+    known: dict[str, Callable[[Array], Array]] = {
+        "exp": np.exp,
+        "tanh": np.tanh,
+        "sigmoid": lambda value: 1 / (1 + np.exp(-value)),
+        "erf": np.vectorize(math.erf, otypes=[np.float64]),
+        "log1p": np.log1p,
+    }
+    out[...] = known[name](x)
+
+
+def softmax_cross_entropy(
+    logits: Array,
+    targets: Indices,
+    dlogits: Array | None,
+    weights: Array | None = None,
+    scale: float = 1.0,
+) -> float:
+    """Return the sum of ``-weights[target] log softmax(logits)[target]``.
+
+    ``dlogits`` becomes ``scale weights[target] (softmax - onehot)``. Rows with a negative target
+    are left out: no loss, a gradient of zero.
     """
     if not targets.size:
         return 0.0
@@ -49,11 +76,13 @@ def softmax_cross_entropy(logits: Array, targets: Indices, dlogits: Array | None
     totals = exps.sum(axis=1, dtype=np.float64)
     counted = np.flatnonzero(targets >= 0)
     picked = shifted[counted, targets[counted]]
+    share = np.ones(len(targets)) if weights is None else weights.astype(np.float64)[targets]
     if dlogits is not None:
         dlogits[...] = exps / totals[:, None]
-        dlogits[targets < 0] = 0
         dlogits[counted, targets[counted]] -= 1
-    return float((np.log(totals[counted]) - picked).sum())
+        dlogits *= (scale * share)[:, None]
+        dlogits[targets < 0] = 0
+    return float((share[counted] * (np.log(totals[counted]) - picked)).sum())
 
 
 def embedding_backward(indices: Indices, dout: Array, dweight: Array) -> None:

@@ -29,14 +29,32 @@ def linear_backward(
     _rnncore.linear_backward(x, weight, dout, dx, dweight, dbias, get_num_threads())
 
 
-def softmax_cross_entropy(logits: Array, targets: Indices, dlogits: Array | None) -> float:
-    """Return the sum of ``-log softmax(logits)[target]``; write ``softmax - onehot``."""
-    return float(_rnncore.softmax_cross_entropy(logits, targets, dlogits, get_num_threads()))
+def batched_product(a: Array, b: Array, out: Array, transposed: bool = False) -> None:
+    """Write ``a[i] @ b[i]``, or ``a[i] @ b[i].T`` if ``transposed``, into every ``out[i]``."""
+    _rnncore.batched_product(a, b, out, transposed, get_num_threads())
+
+
+def function(name: str, x: Array, out: Array) -> None:
+    """Write "exp", "tanh", "sigmoid", "erf" or "log1p" of every entry into ``out``."""
+    _rnncore.activation(name, x, out, num_threads=get_num_threads())
+
+
+def softmax_cross_entropy(
+    logits: Array,
+    targets: Indices,
+    dlogits: Array | None,
+    weights: Array | None = None,
+    scale: float = 1.0,
+) -> float:
+    """Return the weighted sum of ``-log softmax(logits)[target]``; write its scaled gradient."""
+    return float(
+        _rnncore.softmax_cross_entropy(logits, targets, dlogits, weights, scale, get_num_threads())
+    )
 
 
 def embedding_backward(indices: Indices, dout: Array, dweight: Array) -> None:
     """Add every row of ``dout (count, size)`` into row ``indices[...]`` of ``dweight``."""
-    _rnncore.embedding_backward(indices, dout, dweight)
+    _rnncore.embedding_backward(indices, dout, dweight, get_num_threads())
 
 
 def adam_step(

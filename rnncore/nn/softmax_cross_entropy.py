@@ -6,22 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.checks import Array, choice
+from rnncore.checks import Array, size
 from rnncore.nn import checks, primitives
+from rnncore.nn.loss import Loss, class_weights, float_prediction
 
 
-class SoftmaxCrossEntropy:
+class SoftmaxCrossEntropy(Loss):
     r"""Measure how improbable the targets are: :math:`-\log \mathrm{softmax}(x)_{target}`, in nats.
 
     Parameters
     ----------
     reduction : {"mean", "sum"}
-        Whether the value is the mean or the sum over the targets that count.
+        Whether the value is the mean or the sum over the targets that count. The mean is weighted:
+        with ``weight`` the sum is divided by that of the targets' weights, as PyTorch does.
+    ignore_index : int, optional
+        A target that does not count, as a padding's.
+    weight : array (classes,), optional
+        How much a target of each class counts; numbers of at least 0.
 
     Notes
     -----
-    A negative target does not count: no loss, a gradient of zero. Without any target that counts
-    the value is 0. The sum runs in float64 in a fixed order.
+    A negative target never counts: no loss, a gradient of zero. Without any target that counts the
+    value is 0. The sum runs in float64 in a fixed order.
 
     Examples
     --------
@@ -33,9 +39,14 @@ class SoftmaxCrossEntropy:
     (5, 4)
     """
 
-    def __init__(self, reduction: str = "mean") -> None:
-        self.reduction = choice("reduction", reduction, ("mean", "sum"))
-        self._dprediction: Array | None = None
+    def __init__(
+        self, reduction: str = "mean", *, ignore_index: int | None = None, weight: Any = None
+    ) -> None:
+        super().__init__(reduction)
+        self.ignore_index = ignore_index
+        if ignore_index is not None:
+            self.ignore_index = size("ignore_index", ignore_index, minimum=-(2**63))
+        self.weight = None if weight is None else class_weights("weight", weight)
 
     def __call__(self, prediction: Any, target: Any) -> float:
         """Return the loss of logits ``(..., classes)`` and integer targets ``(...)``."""
@@ -46,32 +57,41 @@ class SoftmaxCrossEntropy:
         value, self._dprediction = self._measure(prediction, target, keep=True)
         return value
 
-    def backward(self) -> Array:
-        """Return the gradient of the last ``forward``'s value by its prediction."""
-        if self._dprediction is None:
-            raise RuntimeError("SoftmaxCrossEntropy.backward: expected a forward() before it")
-        dprediction, self._dprediction = self._dprediction, None
-        return dprediction
-
     def _measure(self, prediction: Any, target: Any, keep: bool) -> tuple[float, Array | None]:
-        logits = np.asarray(prediction)
-        if logits.dtype not in (np.float32, np.float64):
-            raise TypeError(f"prediction: expected float32 or float64, got {logits.dtype}")
+        logits = float_prediction(prediction)
         if logits.ndim == 0 or logits.shape[-1] == 0:
             raise ValueError(f"prediction: expected (..., classes), got {logits.shape}")
         classes = logits.shape[-1]
-        targets = checks.indices("target", target, classes, lowest=-(2**63))
+        targets = self._take_targets(target, classes)
         if targets.shape != logits.shape[:-1]:
             raise ValueError(f"target: expected {logits.shape[:-1]}, got {targets.shape}")
+        targets, weight = targets.reshape(-1), None
+        if self.weight is not None:
+            weight = class_weights("weight", self.weight, classes).astype(logits.dtype)
         rows = np.ascontiguousarray(logits).reshape(-1, classes)
+        scale = 1.0 if self.reduction == "sum" else 1 / self._total(targets, weight)
         gradient = np.empty_like(rows) if keep else None
-        value = primitives.softmax_cross_entropy(rows, targets.reshape(-1), gradient)
-        if self.reduction == "mean":
-            count = max(1, int(np.count_nonzero(targets >= 0)))
-            value /= count
-            if gradient is not None:
-                gradient *= gradient.dtype.type(1 / count)
+        value = scale * primitives.softmax_cross_entropy(rows, targets, gradient, weight, scale)
         return value, None if gradient is None else gradient.reshape(logits.shape)
 
-    def __repr__(self) -> str:
-        return f"SoftmaxCrossEntropy(reduction={self.reduction!r})"
+    def _take_targets(self, target: Any, classes: int) -> Any:
+        """Return targets as int64, -1 where they do not count."""
+        taken, lowest = np.asarray(target), -(2**63)
+        if self.ignore_index is None or taken.dtype.kind not in "iu":
+            return checks.indices("target", taken, classes, lowest)
+        ignored = taken == self.ignore_index
+        counted = checks.indices("target", np.where(ignored, 0, taken), classes, lowest)
+        return np.where(ignored, np.int64(-1), counted)
+
+    @staticmethod
+    def _total(targets: Any, weight: Array | None) -> float:
+        """Return what the mean divides by; 1 where nothing counts."""
+        counted = targets >= 0
+        if weight is None:
+            return max(1.0, float(np.count_nonzero(counted)))
+        return float(weight.astype(np.float64)[targets[counted]].sum()) or 1.0
+
+    def _options(self) -> list[str]:
+        ignored = [] if self.ignore_index is None else [f"ignore_index={self.ignore_index}"]
+        weighted = [] if self.weight is None else [f"weight=({len(self.weight)} classes)"]
+        return [*super()._options(), *ignored, *weighted]
