@@ -114,6 +114,16 @@ def softmax_cross_entropy(
 def embedding_backward(
     indices: NDArray[np.int64], dout: _Array, dweight: _Array, num_threads: int = 1
 ) -> None: ...
+def sgd_step(
+    param: _Array,
+    grad: _Array,
+    velocity: _Array | None,
+    lr: float,
+    momentum: float,
+    nesterov: bool,
+    penalty: float,
+    num_threads: int,
+) -> None: ...
 def adam_step(
     param: _Array,
     grad: _Array,
@@ -126,7 +136,9 @@ def adam_step(
     weight_decay: float,
     step: int,
     num_threads: int = 1,
+    penalty: float = 0.0,
 ) -> None: ...
+def sum_of_squares(x: _Array, num_threads: int) -> float: ...
 def activation(
     name: str, x: _Array, out: _Array, isa: str | None = None, num_threads: int = 1
 ) -> None: ...

@@ -6,38 +6,13 @@
 #include <optional>
 #include <utility>
 
-#include "arrays.h"
+#include "by_dtype.h"
 #include "gil.h"
 #include "rnncore/primitives.h"
 #include "rnncore/stack.h"
 
 namespace rnncore_python {
 namespace {
-
-int64_t item_of(const char* name, const py::array& array) {
-  for (const int64_t item : {4, 8}) {
-    if (is_native(array, 'f', item)) return item;
-  }
-  throw py::type_error(std::string(name) + ": expected float32 or float64, got " +
-                       std::string(py::str(array.dtype())));
-}
-
-// Calls work(T{}) for the array's dtype.
-template <class Work>
-void by_dtype(const char* name, const py::array& array, const Work& work) {
-  item_of(name, array) == 4 ? work(float{}) : work(double{});
-}
-
-template <class T>
-T* take(const char* name, py::handle object, const std::vector<int64_t>& shape, bool writable) {
-  return static_cast<T*>(contiguous(name, object, 'f', sizeof(T), shape, writable));
-}
-
-template <class T>
-T* take_or_none(const char* name, py::handle object, const std::vector<int64_t>& shape,
-                bool writable) {
-  return object.is_none() ? nullptr : take<T>(name, object, shape, writable);
-}
 
 void two_axes(const char* name, const py::array& array) {
   if (array.ndim() != 2) wrong_shape(name, {-1, -1}, array);
@@ -159,23 +134,6 @@ void embedding_backward(const py::array& indices, py::handle dout, const py::arr
   });
 }
 
-void adam_step(const py::array& param, py::handle grad, py::handle m, py::handle v, double rate,
-               double beta1, double beta2, double epsilon, double weight_decay, int64_t step,
-               int num_threads) {
-  const std::vector<int64_t> shape = shape_of(param);
-  const rnncore::AdamRule rule = {rate, beta1, beta2, epsilon, weight_decay, step};
-  by_dtype("param", param, [&](auto zero) {
-    using T = decltype(zero);
-    T* to = take<T>("param", param, shape, true);
-    const T* from = take<T>("grad", grad, shape, false);
-    T* first = take<T>("m", m, shape, true);
-    T* second = take<T>("v", v, shape, true);
-    const int64_t count = param.size();
-    const ReleasedGil released;
-    rnncore::adam_step(to, from, first, second, count, rule, num_threads);
-  });
-}
-
 rnncore::Function function_named(const std::string& name) {
   using rnncore::Function;
   const std::pair<const char*, Function> named[] = {{"exp", Function::exp},
@@ -218,9 +176,6 @@ void bind_primitives(py::module_& m) {
         py::arg("num_threads") = 1);
   m.def("embedding_backward", &embedding_backward, py::arg("indices"), py::arg("dout"),
         py::arg("dweight"), py::arg("num_threads") = 1);
-  m.def("adam_step", &adam_step, py::arg("param"), py::arg("grad"), py::arg("m"), py::arg("v"),
-        py::arg("lr"), py::arg("beta1"), py::arg("beta2"), py::arg("eps"), py::arg("weight_decay"),
-        py::arg("step"), py::arg("num_threads") = 1);
   m.def("activation", &activation, py::arg("name"), py::arg("x"), py::arg("out"),
         py::arg("isa") = py::none(), py::arg("num_threads") = 1);
 }

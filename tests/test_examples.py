@@ -13,6 +13,7 @@ PROMISES = {
     "char_model.py": "loss ",
     "sequence_classification.py": "of new waves recognised",
     "streaming.py": "bit for bit the whole sequence at once",
+    "vanishing_gradients.py": "RNN, radius 2        exploding",
 }
 
 

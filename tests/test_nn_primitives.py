@@ -106,19 +106,6 @@ def test_embedding_backward_is_its_twin(dtype: str) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("decay", [0.0, 0.1])
-def test_adam_step_is_its_twin(dtype: str, decay: float, isa: str) -> None:
-    states = [[drawn(dtype, 7, 19, seed=0), np.zeros((7, 19), dtype), np.zeros((7, 19), dtype)]
-              for _ in range(2)]  # fmt: skip
-    for step in range(1, 6):
-        grad = drawn(dtype, 7, 19, seed=step)
-        for module, (param, m, v) in zip((primitives, naive), states, strict=True):
-            module.adam_step(param, grad, m, v, 0.01, 0.9, 0.99, 1e-8, decay, step)
-    for got, expected in zip(*states, strict=True):
-        assert_close(got, expected, 8)
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_do_not_depend_on_threads(dtype: str) -> None:
     def run(threads: int) -> list[bytes]:
         logits = drawn(dtype, 300, 76)
@@ -140,10 +127,3 @@ def test_bits_do_not_depend_on_threads(dtype: str) -> None:
     expected = run(1)
     for threads in (2, 3, 5):
         assert run(threads) == expected
-
-
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_adams_first_step_is_the_rate(dtype: str, isa: str) -> None:
-    param, m, v = (np.zeros(40, dtype) for _ in range(3))
-    primitives.adam_step(param, drawn(dtype, 40), m, v, 0.25, 0.9, 0.999, 0.0, 0.0, 1)
-    np.testing.assert_allclose(np.abs(param), 0.25, rtol=8 * UNIT_ROUNDOFF[dtype])

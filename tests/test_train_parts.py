@@ -17,34 +17,6 @@ def filled(seed: int, dtype: str = "float64") -> nn.Linear:
     return layer
 
 
-@pytest.mark.parametrize(
-    ("name", "ours", "theirs"),
-    [
-        ("SGD", {}, {}),
-        ("SGD", {"momentum": 0.9, "weight_decay": 0.1}, {"momentum": 0.9, "weight_decay": 0.1}),
-        ("Adam", {}, {}),
-        ("Adam", {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}, {}),
-        ("AdamW", {}, {}),
-        ("AdamW", {"betas": (0.8, 0.95), "eps": 1e-3, "weight_decay": 0.1}, {}),
-    ],
-)
-def test_optimisers_are_pytorchs(name: str, ours: dict, theirs: dict) -> None:
-    torch = pytest.importorskip("torch")
-    layer = nn.Linear(4, 3, dtype="float64", seed=0)
-    tensors = {key: torch.tensor(value) for key, value in layer.params.items()}
-    optimizer = getattr(train, name)(layer, lr=0.1, **ours)
-    twin = getattr(torch.optim, name)(tensors.values(), lr=0.1, **(theirs or ours))
-    for seed in range(5):
-        draw = np.random.default_rng(seed)
-        for key, grad in layer.grads.items():
-            grad[...] = draw.standard_normal(grad.shape)
-            tensors[key].grad = torch.tensor(grad)
-        optimizer.step()
-        twin.step()
-    for key, value in layer.params.items():
-        np.testing.assert_allclose(value, tensors[key].numpy(), rtol=1e-12)
-
-
 @pytest.mark.parametrize("make", [
     lambda m: train.Adam(m, 0.1), lambda m: train.SGD(m, 0.1, momentum=0.9)
 ])  # fmt: skip
@@ -169,45 +141,3 @@ def test_text_batches_of_the_shortest_text() -> None:
         train.TextBatches(np.arange(6), batch=2, steps=3)
     with pytest.raises(TypeError, match="indices: expected integers"):
         train.TextBatches(np.zeros(30), batch=2, steps=3)
-
-
-@pytest.mark.parametrize("make", [rc.RNN, rc.GRU, rc.LSTM])
-@pytest.mark.parametrize("batch_first", [False, True])
-def test_gradient_flow_is_the_derivative_by_the_state(make: type, batch_first: bool) -> None:
-    layer = make(3, 4, 2, batch_first=batch_first, dtype="float64", seed=0)
-    draw = np.random.default_rng(0)
-    x, dy = draw.standard_normal((6, 1, 3)), np.zeros((6, 1, 4))
-    dy[-1] = draw.standard_normal((1, 4))
-    given = (x.swapaxes(0, 1), dy.swapaxes(0, 1)) if batch_first else (x, dy)
-    before = {name: value.copy() for name, value in layer.grads.items()}
-    flow = train.gradient_flow(layer, *given)
-    for name, value in layer.grads.items():
-        np.testing.assert_array_equal(value, before[name])
-
-    plain = make(3, 4, 2, dtype="float64", seed=0)
-    state = None
-    for t in range(1, 6):
-        _, state = plain(x[t - 1 : t], state)
-        plain.forward(x[t:], state)
-        _, dstate = plain.backward(dy[t:])
-        for name, part in zip("hc", dstate if make is rc.LSTM else (dstate,), strict=False):
-            expected = np.sqrt((part[:, 0] ** 2).sum(axis=1))
-            np.testing.assert_allclose(flow[name][t], expected, rtol=1e-12)
-    assert flow["h"].shape == (6, 2)
-
-
-def test_gradient_flow_leaves_a_stateful_layer_with_dropout_as_it_was() -> None:
-    layer = rc.LSTM(3, 4, 2, dropout=0.5, stateful=True, seed=0)
-    x = np.ones((5, 2, 3), np.float32)
-    layer.forward(x)
-    state, rng = layer.state, layer.rng_state
-    train.gradient_flow(layer, x, np.ones((5, 2, 4), np.float32))
-    assert layer.rng_state == rng
-    for ours, before in zip(layer.state, state, strict=True):
-        np.testing.assert_array_equal(ours, before)
-
-
-def test_gradient_flow_refuses_two_directions() -> None:
-    layer = rc.GRU(3, 4, bidirectional=True, seed=0)
-    with pytest.raises(ValueError, match="one direction"):
-        train.gradient_flow(layer, np.ones((2, 1, 3), np.float32), np.ones((2, 1, 8), np.float32))

@@ -64,33 +64,6 @@ void embedding_backward(const int64_t* indices, const T* dout, int64_t count, in
   });
 }
 
-template <class T>
-void adam_step(T* param, const T* grad, T* m, T* v, int64_t count, const AdamRule& rule,
-               int num_threads) {
-  AdamStep<T> all;
-  all.w = param;
-  all.m = m;
-  all.v = v;
-  all.g = grad;
-  all.rate = static_cast<T>(rule.rate);
-  all.keep1 = static_cast<T>(rule.beta1);
-  all.new1 = static_cast<T>(1 - rule.beta1);
-  all.keep2 = static_cast<T>(rule.beta2);
-  all.new2 = static_cast<T>(1 - rule.beta2);
-  all.epsilon = static_cast<T>(rule.epsilon);
-  all.decay = static_cast<T>(rule.weight_decay);
-  const double step = static_cast<double>(rule.step);
-  all.correction1 = static_cast<T>(1 - std::pow(rule.beta1, step));
-  all.correction2 = static_cast<T>(1 - std::pow(rule.beta2, step));
-  on_team(static_cast<double>(count) * 8, num_threads, [&](int part, int parts) {
-    AdamStep<T> mine = all;
-    const Range range = part_of(count, part, parts);
-    mine.begin = range.begin;
-    mine.end = range.end;
-    kernels_of<T>(chosen_kernels()).adam(mine);
-  });
-}
-
 namespace {
 
 // What the kernels have no vectors for comes from the C library, value by value.
@@ -123,7 +96,6 @@ void apply(Function function, const char* isa, const T* x, T* out, int64_t count
 #define RNNCORE_INSTANTIATE(T)                                                              \
   template double softmax_cross_entropy<T>(const SoftmaxLoss<T>&);                          \
   template void embedding_backward<T>(const int64_t*, const T*, int64_t, int64_t, T*, int); \
-  template void adam_step<T>(T*, const T*, T*, T*, int64_t, const AdamRule&, int);          \
   template void apply<T>(Function, const char*, const T*, T*, int64_t, int);
 
 RNNCORE_INSTANTIATE(float)

@@ -1,4 +1,4 @@
-// What is computed value by value or row by row: masks, activations on arrays, softmax, Adam.
+// What is computed value by value or row by row: masks, activations on arrays, softmax.
 #pragma once
 
 namespace rnncore {
@@ -99,20 +99,6 @@ void softmax_rows(const SoftmaxRows<T>& p) {
     const T share = factor / sum;
     for (int64_t i = 0; i < p.classes; ++i) out[i] = out[i] * share;
     out[target] -= factor;
-  }
-}
-
-template <class T>
-void adam(const AdamStep<T>& p) {
-  T* __restrict w = p.w;
-  T* __restrict m = p.m;
-  T* __restrict v = p.v;
-  const T* __restrict g = p.g;
-  for (int64_t i = p.begin; i < p.end; ++i) {
-    m[i] = p.keep1 * m[i] + p.new1 * g[i];
-    v[i] = p.keep2 * v[i] + p.new2 * (g[i] * g[i]);
-    const T size = square_root(v[i] / p.correction2) + p.epsilon;
-    w[i] = w[i] - p.rate * (m[i] / p.correction1 / size + p.decay * w[i]);
   }
 }
 

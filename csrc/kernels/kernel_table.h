@@ -286,14 +286,25 @@ struct SoftmaxRows {
   T *sum = nullptr, *shifted = nullptr;
 };
 
-// m = keep1 m + new1 g, v = keep2 v + new2 g^2,
+// d = g + penalty w, u = momentum u + d, w -= rate u, or with nesterov rate (d + momentum u); where
+// velocity is null, w -= rate d
+template <class T>
+struct SgdStep {
+  T *w = nullptr, *velocity = nullptr;
+  const T* g = nullptr;
+  int64_t begin = 0, end = 0;
+  T rate = 0, momentum = 0, penalty = 0;
+  bool nesterov = false;
+};
+
+// d = g + penalty w, m = keep1 m + new1 d, v = keep2 v + new2 d^2,
 // w -= rate (m / correction1) / (sqrt(v / correction2) + epsilon) + rate decay w
 template <class T>
 struct AdamStep {
   T *w = nullptr, *m = nullptr, *v = nullptr;
   const T* g = nullptr;
   int64_t begin = 0, end = 0;
-  T rate = 0, epsilon = 0, decay = 0;
+  T rate = 0, epsilon = 0, penalty = 0, decay = 0;
   T keep1 = 0, new1 = 0, correction1 = 0;  // beta1, 1 - beta1, 1 - beta1^step
   T keep2 = 0, new2 = 0, correction2 = 0;
 };
@@ -342,6 +353,7 @@ struct Kernels {
   void (*multiply)(T* to, const T* a, const T* b, int64_t count);
   void (*activation[3])(const T* x, T* out, int64_t count);  // exp, tanh, sigmoid
   void (*softmax_rows)(const SoftmaxRows<T>&);
+  void (*sgd)(const SgdStep<T>&);
   void (*adam)(const AdamStep<T>&);
 };
 

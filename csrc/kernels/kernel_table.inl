@@ -19,6 +19,7 @@
 #include "kernels/normalise_backward.inl"
 #include "kernels/recurrence_backward.inl"
 #include "kernels/elementwise.inl"
+#include "kernels/optimizers.inl"
 #include "kernels/limits.inl"
 #include "kernels/outer_product.inl"
 #include "kernels/pack.inl"
@@ -78,6 +79,7 @@ constexpr Kernels<T> make_kernels() {
   k.activation[1] = activation<T, TanhFunction>;
   k.activation[2] = activation<T, SigmoidFunction>;
   k.softmax_rows = softmax_rows<T>;
+  k.sgd = sgd<T>;
   k.adam = adam<T>;
   return k;
 }

@@ -12,7 +12,7 @@ from rnncore import nn
 from rnncore.checks import Array
 from rnncore.demo.settings import Settings
 from rnncore.demo.text import Indices, Text
-from rnncore.train import gradient_flow
+from rnncore.diagnose import gradient_flow
 
 WARMUP = 200
 ROW_LENGTH = 1500
@@ -153,6 +153,4 @@ def reach(model: CharacterModel, indices: Indices, steps: int = 100, rows: int =
     loss.forward(model.output(y[-1]), window[-1])
     dy = np.zeros_like(y)
     dy[-1] = loss.backward() @ model.output.params["weight"]
-    plain = rc.LSTM(x.shape[2], y.shape[2], num_layers=2)  # the same weights without dropout
-    plain.load_state_dict(model.lstm.state_dict())
-    return gradient_flow(plain, x, dy)["h"]
+    return gradient_flow(model.lstm, x, dy)["h"]

@@ -14,6 +14,7 @@ from rnncore.checks import Array
 from rnncore.demo.settings import Settings
 from rnncore.demo.text import Indices
 from rnncore.nn import naive
+from rnncore.train.naive import adam_step
 
 
 def sigmoid(x: Array) -> Array:
@@ -89,9 +90,9 @@ def numpy_step(params: dict[str, Array], settings: Settings) -> Callable[[Indice
         scale = params["output.bias"].dtype.type(min(1, settings.max_norm / norm))
         done += 1
         for name, value in params.items():
-            naive.adam_step(
+            adam_step(
                 value, grads[name] * scale, *memory[name], settings.rate, 0.9, settings.beta2,
-                1e-8, 0.0, done,
+                1e-8, done,
             )  # fmt: skip
         return total / targets.size
 

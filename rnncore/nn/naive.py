@@ -88,31 +88,3 @@ def softmax_cross_entropy(
 def embedding_backward(indices: Indices, dout: Array, dweight: Array) -> None:
     """Add every row of ``dout (count, size)`` into row ``indices[...]`` of ``dweight``."""
     np.add.at(dweight, indices, dout)
-
-
-def adam_step(
-    param: Array,
-    grad: Array,
-    m: Array,
-    v: Array,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    step: int,
-) -> None:
-    r"""Update one parameter in place (Kingma and Ba, 2015), ``step`` counted from 1.
-
-    With :math:`g` the gradient and :math:`d` the ``weight_decay`` (Loshchilov and Hutter, 2019),
-    :math:`m \leftarrow \beta_1 m + (1-\beta_1) g`,
-    :math:`v \leftarrow \beta_2 v + (1-\beta_2) g^2`,
-    :math:`p \leftarrow p - lr\, (\hat m / (\sqrt{\hat v} + \epsilon) + d\, p)`.
-    """
-    number = param.dtype.type
-    m *= number(beta1)
-    m += number(1 - beta1) * grad
-    v *= number(beta2)
-    v += number(1 - beta2) * np.square(grad)
-    size = np.sqrt(v / number(1 - beta2**step)) + number(eps)
-    param -= number(lr) * (m / number(1 - beta1**step) / size + number(weight_decay) * param)

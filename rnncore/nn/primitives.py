@@ -55,21 +55,3 @@ def softmax_cross_entropy(
 def embedding_backward(indices: Indices, dout: Array, dweight: Array) -> None:
     """Add every row of ``dout (count, size)`` into row ``indices[...]`` of ``dweight``."""
     _rnncore.embedding_backward(indices, dout, dweight, get_num_threads())
-
-
-def adam_step(
-    param: Array,
-    grad: Array,
-    m: Array,
-    v: Array,
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    step: int,
-) -> None:
-    """Update one parameter in place by Adam's rule, ``step`` counted from 1."""
-    _rnncore.adam_step(
-        param, grad, m, v, lr, beta1, beta2, eps, weight_decay, step, get_num_threads()
-    )

@@ -1,14 +1,103 @@
-"""Batches for truncated back-propagation through time."""
+"""Batches that never end, and follow from nothing but their arguments and a position.
+
+So a position is all that a checkpoint needs to go on in the middle of an epoch: what is random in
+an epoch is drawn from the seed and the epoch's number.
+"""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from rnncore.checks import flag, size
+
 Indices = npt.NDArray[np.int64]
+BatchT = TypeVar("BatchT")
+
+
+class Batches(ABC, Generic[BatchT]):
+    """Give batches one after another, epoch after epoch.
+
+    A subclass says how many batches an epoch has and which one is where.
+
+    Attributes
+    ----------
+    position : int
+        Number of batches drawn so far; may be set.
+    per_epoch : int
+        Batches in an epoch.
+    """
+
+    per_epoch: int
+
+    def __init__(self, batch: int, seed: int) -> None:
+        self.batch = size("batch", batch)
+        self.seed = size("seed", seed, minimum=0)
+        self.position = 0
+
+    def __iter__(self) -> Iterator[BatchT]:
+        return self
+
+    def __next__(self) -> BatchT:
+        """Return the next batch."""
+        batch = self[self.position]
+        self.position += 1
+        return batch
+
+    def __getitem__(self, position: int) -> BatchT:
+        """Return the batch at any position; ``position`` stays as it is."""
+        if position < 0:
+            raise IndexError(f"position: expected at least 0, got {position}")
+        return self._batch(*divmod(position, self.per_epoch))
+
+    def epoch(self, number: int = 0) -> Iterator[BatchT]:
+        """Yield the batches of one epoch; ``position`` stays as it is."""
+        for place in range(self.per_epoch):
+            yield self._batch(number, place)
+
+    @abstractmethod
+    def _batch(self, epoch: int, place: int) -> BatchT:
+        """Return one batch of an epoch."""
+
+
+class ShuffledBatches(Batches[BatchT]):
+    """Batches of examples in an order that is drawn anew for each epoch.
+
+    A subclass says what a batch of some examples is, and may group them.
+    """
+
+    def __init__(
+        self, examples: int, batch: int, seed: int, shuffle: bool, drop_last: bool
+    ) -> None:
+        super().__init__(batch, seed)
+        self.shuffle, self.drop_last = flag("shuffle", shuffle), flag("drop_last", drop_last)
+        self.examples = examples
+        whole, rest = divmod(examples, self.batch)
+        self.per_epoch = whole + (rest > 0 and not self.drop_last)
+        if self.per_epoch == 0:
+            raise ValueError(f"batch: expected at most {examples}, the examples, got {batch}")
+        self._drawn: tuple[int, list[Indices]] = (-1, [])
+
+    def _batch(self, epoch: int, place: int) -> BatchT:
+        if self._drawn[0] != epoch:
+            self._drawn = (epoch, self._order(np.random.default_rng((self.seed, epoch))))
+        return self._make(self._drawn[1][place])
+
+    def _order(self, draw: np.random.Generator) -> list[Indices]:
+        """Return which examples each batch of an epoch has."""
+        order = draw.permutation(self.examples) if self.shuffle else np.arange(self.examples)
+        return self._cut(order)
+
+    def _cut(self, order: Indices) -> list[Indices]:
+        return [order[i * self.batch : (i + 1) * self.batch] for i in range(self.per_epoch)]
+
+    @abstractmethod
+    def _make(self, chosen: Indices) -> BatchT:
+        """Return the batch of some examples."""
 
 
 class TextBatch(NamedTuple):
@@ -22,13 +111,12 @@ class TextBatch(NamedTuple):
     """Whether the state starts from zero here; otherwise it goes on from the batch before."""
 
 
-class TextBatches:
+class TextBatches(Batches[TextBatch]):
     """Cut a long sequence of indices into ``N`` tracks and walk along them ``T`` steps at a time.
 
     Each batch goes on where the one before ended, so that a stateful layer sees every track
-    whole. An epoch starts at an offset of its own below ``T``, drawn from the seed: the cuts fall
-    elsewhere each time. The sequence of batches never ends, and depends on nothing but the
-    arguments and ``position``.
+    whole: truncated back-propagation through time. An epoch starts at an offset of its own below
+    ``T``, drawn from the seed: the cuts fall elsewhere each time.
 
     Parameters
     ----------
@@ -40,6 +128,8 @@ class TextBatches:
         ``T``, steps in a batch.
     seed : int
         Of the offsets.
+    offset : int, optional
+        Where every epoch starts, instead of an offset of its own.
 
     Attributes
     ----------
@@ -47,6 +137,11 @@ class TextBatches:
         Number of batches drawn so far; may be set.
     per_epoch : int
         Batches in one walk along the tracks.
+
+    References
+    ----------
+    Williams and Peng, An efficient gradient-based algorithm for on-line training of recurrent
+    network trajectories, 1990.
 
     Examples
     --------
@@ -56,9 +151,11 @@ class TextBatches:
     (np.True_, True, 1)
     """
 
-    def __init__(self, indices: Any, batch: int, steps: int, seed: int = 0) -> None:
-        if batch < 1 or steps < 1:
-            raise ValueError(f"batch, steps: expected at least 1, got {batch}, {steps}")
+    def __init__(
+        self, indices: Any, batch: int, steps: int, seed: int = 0, *, offset: int | None = None
+    ) -> None:
+        super().__init__(batch, seed)
+        self.steps = size("steps", steps)
         array = np.asarray(indices)
         if array.dtype.kind not in "iu" or array.ndim != 1:
             raise TypeError(
@@ -72,27 +169,18 @@ class TextBatches:
             )
         self._inputs = array[: track * batch].reshape(batch, track)
         self._targets = array[1 : track * batch + 1].reshape(batch, track)
-        self.batch, self.steps, self.seed = batch, steps, seed
         self._slack = min(steps, track - steps + 1)
-        self.per_epoch = (track - self._slack + 1) // steps
-        self.position = 0
+        self.offset = None if offset is None else size("offset", offset, minimum=0)
+        if self.offset is not None and self.offset > track - steps:
+            raise ValueError(f"offset: expected at most {track - steps}, got {offset}")
+        latest = self._slack - 1 if self.offset is None else self.offset
+        self.per_epoch = (track - latest) // steps
 
-    def __iter__(self) -> Iterator[TextBatch]:
-        return self
-
-    def __next__(self) -> TextBatch:
-        """Return the next batch."""
-        batch = self[self.position]
-        self.position += 1
-        return batch
-
-    def __getitem__(self, position: int) -> TextBatch:
-        """Return the batch at any position; ``position`` stays as it is."""
-        if position < 0:
-            raise IndexError(f"position: expected at least 0, got {position}")
-        epoch, place = divmod(position, self.per_epoch)
-        offset = int(np.random.default_rng((self.seed, epoch)).integers(self._slack))
-        columns = slice(offset + place * self.steps, offset + (place + 1) * self.steps)
+    def _batch(self, epoch: int, place: int) -> TextBatch:
+        start = self.offset
+        if start is None:
+            start = int(np.random.default_rng((self.seed, epoch)).integers(self._slack))
+        columns = slice(start + place * self.steps, start + (place + 1) * self.steps)
         return TextBatch(
             self._inputs[:, columns].T.astype(np.int64, order="C"),
             self._targets[:, columns].T.astype(np.int64, order="C"),

@@ -14,7 +14,7 @@ from rnncore.checks import Array
 from rnncore.errors import FormatError
 from rnncore.nn.module import Trainable
 
-KIND = "rnncore training 1"
+KIND = "rnncore training 2"
 
 
 def save_checkpoint(
@@ -38,13 +38,15 @@ def save_checkpoint(
     """
     out: dict[str, Array] = {f"more.{name}": value for name, value in (tensors or {}).items()}
     out |= {f"model.{name}": value for name, value in model.params.items()}
-    generators = {}
+    generators, states = {}, {}
     for name, part in walk(model):
         if hasattr(part, "rng_state"):
             generators[name] = part.rng_state
-        for place, value in enumerate(_carried_state(part)):
-            out[f"state.{name}.{place}"] = value
-    texts = {"notes": notes or {}, "generators": generators}
+        if getattr(part, "stateful", False):
+            arrays: list[Array] = []
+            states[name] = _taken_apart(part.state, arrays)
+            out |= {f"state.{name}.{place}": value for place, value in enumerate(arrays)}
+    texts = {"notes": notes or {}, "generators": generators, "states": states}
     io.save_tensors(
         path, out, {"kind": KIND, **{name: json.dumps(value) for name, value in texts.items()}}
     )
@@ -74,20 +76,17 @@ def load_checkpoint(
     ValueError
         If the model has other parameters.
     """
-    arrays, metadata = io.load_tensors(path)
-    if metadata.get("kind") != KIND:
-        raise FormatError(f"{path}: expected a file of kind {KIND!r}, got {metadata.get('kind')!r}")
-    model.load_state_dict(_under("model.", arrays))
-    generators = json.loads(metadata["generators"])
+    arrays, metadata = _read(path)
+    model.load_state_dict(under("model.", arrays))
+    generators, states = json.loads(metadata["generators"]), json.loads(metadata["states"])
     for name, part in walk(model):
         if name in generators:
             part.rng_state = generators[name]
         if getattr(part, "stateful", False):
-            state = list(_under(f"state.{name}.", arrays).values())
             part.reset_state()
-            if state:
-                part.set_state(tuple(state) if len(state) > 1 else state[0])
-    return _under("more.", arrays), json.loads(metadata["notes"])
+            if states.get(name) is not None:
+                part.set_state(_put_together(states[name], under(f"state.{name}.", arrays)))
+    return under("more.", arrays), json.loads(metadata["notes"])
 
 
 def read_notes(path: str | PathLike[str]) -> dict[str, Any]:
@@ -98,11 +97,15 @@ def read_notes(path: str | PathLike[str]) -> dict[str, Any]:
     FormatError
         If the file is damaged or no checkpoint.
     """
-    _, metadata = io.load_tensors(path)
+    notes: dict[str, Any] = json.loads(_read(path)[1]["notes"])
+    return notes
+
+
+def _read(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+    arrays, metadata = io.load_tensors(path)
     if metadata.get("kind") != KIND:
         raise FormatError(f"{path}: expected a file of kind {KIND!r}, got {metadata.get('kind')!r}")
-    notes: dict[str, Any] = json.loads(metadata["notes"])
-    return notes
+    return arrays, metadata
 
 
 def walk(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -113,13 +116,30 @@ def walk(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
             yield from walk(part, f"{name}.{part_name}".lstrip("."))
 
 
-def _carried_state(part: Any) -> tuple[Array, ...]:
-    state = part.state if getattr(part, "stateful", False) else None
+def _taken_apart(state: Any, arrays: list[Array]) -> Any:
+    """Move a state's arrays into a list; return the state with their places in it, for JSON."""
     if state is None:
-        return ()
-    return tuple(np.asarray(value) for value in (state if isinstance(state, tuple) else (state,)))
+        return None
+    if isinstance(state, tuple | list):
+        kind = "tuple" if isinstance(state, tuple) else "list"
+        return {kind: [_taken_apart(part, arrays) for part in state]}
+    arrays.append(np.asarray(state))
+    return len(arrays) - 1
 
 
-def _under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
-    chosen = {key: value for key, value in arrays.items() if key.startswith(prefix)}
-    return {key[len(prefix) :]: chosen[key] for key in sorted(chosen)}
+def _put_together(form: Any, arrays: Mapping[str, Array]) -> Any:
+    """Return the state that :func:`_taken_apart` took apart."""
+    if isinstance(form, dict):
+        ((kind, parts),) = form.items()
+        made = [_put_together(part, arrays) for part in parts]
+        return tuple(made) if kind == "tuple" else made
+    return None if form is None else arrays[str(form)]
+
+
+def under(prefix: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Return the arrays whose names begin with a prefix, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in sorted(arrays.items())
+        if name.startswith(prefix)
+    }

@@ -6,27 +6,36 @@ import math
 
 import numpy as np
 
-from rnncore.checks import Array
 from rnncore.train.groups import Modules, named_gradients
+from rnncore.train.updates import sum_of_squares
 
-BLOCK = 16384
 
-
-def clip_grad_norm(modules: Modules, max_norm: float) -> float:
+def clip_grad_norm(modules: Modules, max_norm: float, error_if_nonfinite: bool = False) -> float:
     """Scale all gradients down together where their common Euclidean norm exceeds a bound.
 
     Parameters
     ----------
     modules : module, layer, sequence or mapping of them
-        Whose ``grads`` are scaled in place.
+        Whose ``grads`` are scaled in place; a gradient under several names counts once.
     max_norm : float
         The bound; ``inf`` only measures.
+    error_if_nonfinite : bool
+        Whether a norm that is NaN or infinite is an error, as in PyTorch. Otherwise it is returned
+        and nothing is scaled (PyTorch scales by 0 or NaN then): the caller may look and skip.
 
     Returns
     -------
     float
-        The norm before, summed in float64 in an order that depends on no thread. Where it is not
-        finite, nothing is scaled.
+        The norm before, summed in float64 in an order that depends on no thread.
+
+    Raises
+    ------
+    FloatingPointError
+        If the norm is not finite and ``error_if_nonfinite`` is set; nothing is scaled.
+
+    References
+    ----------
+    Pascanu, Mikolov and Bengio, On the difficulty of training recurrent neural networks, 2013.
 
     Examples
     --------
@@ -41,7 +50,9 @@ def clip_grad_norm(modules: Modules, max_norm: float) -> float:
     if not max_norm > 0:
         raise ValueError(f"max_norm: expected more than 0, got {max_norm}")
     grads = [grad for _, _, grad in named_gradients(modules)]
-    norm = math.sqrt(sum(map(_sum_of_squares, grads)))
+    norm = math.sqrt(sum(map(sum_of_squares, grads)))
+    if not math.isfinite(norm) and error_if_nonfinite:
+        raise FloatingPointError(f"gradients: expected a finite norm, got {norm}")
     if math.isfinite(norm) and norm > max_norm:
         for grad in grads:
             grad *= grad.dtype.type(max_norm / norm)
@@ -49,17 +60,25 @@ def clip_grad_norm(modules: Modules, max_norm: float) -> float:
 
 
 def clip_grad_value(modules: Modules, max_value: float) -> None:
-    """Clamp every entry of every gradient into ``[-max_value, max_value]``, in place."""
+    """Clamp every entry of every gradient into ``[-max_value, max_value]``, in place.
+
+    Parameters
+    ----------
+    modules : module, layer, sequence or mapping of them
+        Whose ``grads`` are clamped; NaN stays NaN.
+    max_value : float
+        The bound.
+
+    Examples
+    --------
+    >>> import rnncore.nn as nn
+    >>> layer = nn.Linear(1, 1, seed=0)
+    >>> layer.grads["bias"][...] = -7
+    >>> clip_grad_value(layer, 0.5)
+    >>> float(layer.grads["bias"][0])
+    -0.5
+    """
     if not max_value > 0:
         raise ValueError(f"max_value: expected more than 0, got {max_value}")
     for _, _, grad in named_gradients(modules):
         np.clip(grad, -max_value, max_value, out=grad)
-
-
-def _sum_of_squares(array: Array) -> float:
-    """Sum in float64, block by block: no BLAS, whose order depends on threads, no large array."""
-    flat, total = array.reshape(-1), 0.0
-    for start in range(0, flat.size, BLOCK):
-        block = flat[start : start + BLOCK].astype(np.float64)
-        total += float(np.square(block, out=block).sum())
-    return total

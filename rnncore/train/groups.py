@@ -29,8 +29,31 @@ def named_modules(modules: Modules) -> dict[str, Trainable]:
 
 
 def named_gradients(modules: Modules) -> Iterator[tuple[str, Array, Array]]:
-    """Yield name, parameter and gradient of everything in the modules, in a fixed order."""
+    """Yield name, parameter and gradient of everything in the modules, in a fixed order.
+
+    A parameter that is the same memory under several names, as tied weights are, comes once, under
+    the first of them.
+
+    Raises
+    ------
+    ValueError
+        If two names share a parameter and not its gradient: neither gradient is the whole one.
+    """
+    seen: dict[tuple[int, int], tuple[str, Array]] = {}
     for prefix, module in named_modules(modules).items():
         grads = module.grads
         for name, param in module.params.items():
-            yield prefix + name, param, grads[name]
+            grad = grads[name]
+            first, its_grad = seen.setdefault(_memory(param), (prefix + name, grad))
+            if param.size == 0 or first == prefix + name:
+                yield prefix + name, param, grad
+            elif _memory(its_grad) != _memory(grad):
+                raise ValueError(
+                    f"modules: expected {first} and {prefix + name}, one parameter, to share a "
+                    "gradient too, got two"
+                )
+
+
+def _memory(array: Array) -> tuple[int, int]:
+    """Tell an array's memory from that of others; views of all of it have the same, turned too."""
+    return array.__array_interface__["data"][0], array.nbytes

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.checks import Array
+from rnncore.checks import Array, flag
 from rnncore.layers.parameters import checked_entries
-from rnncore.nn import primitives
+from rnncore.train import updates
 from rnncore.train.groups import Modules, named_gradients, named_modules
 
 
@@ -25,6 +25,10 @@ class Optimizer(ABC):
         Learning rate; a plain attribute that may be set between steps.
     weight_decay : float
         Times the parameter, added to its gradient.
+
+    Notes
+    -----
+    A parameter that several names share, as tied weights are, is changed once a step.
     """
 
     memory_names: tuple[str, ...] = ()
@@ -38,16 +42,18 @@ class Optimizer(ABC):
         self.weight_decay = float(weight_decay)
         self.steps = 0
         self._source = modules
+        named = {name: param for name, param, _ in named_gradients(modules)}
         self._memory = {
             f"{kind}.{name}": np.zeros_like(param)
             for kind in self.memory_names
-            for name, param, _ in named_gradients(modules)
+            for name, param in named.items()
         }
 
     def step(self) -> None:
         """Change every parameter once by its gradient."""
+        parameters = list(named_gradients(self._source))
         self.steps += 1
-        for name, param, grad in named_gradients(self._source):
+        for name, param, grad in parameters:
             memory = [self._memory[f"{kind}.{name}"] for kind in self.memory_names]
             self._update(param, grad, memory)
 
@@ -92,8 +98,15 @@ class SGD(Optimizer):
         Learning rate.
     momentum : float
         Share of the last step that is kept: ``u = momentum * u + g``, ``p -= lr * u``.
+    nesterov : bool
+        Whether to look ahead: ``p -= lr * (g + momentum * u)``; needs a momentum.
     weight_decay : float
-        Times the parameter, added to its gradient.
+        Times the parameter, added to its gradient (as in ``torch.optim.SGD``).
+
+    References
+    ----------
+    Sutskever, Martens, Dahl and Hinton, On the importance of initialization and momentum in deep
+    learning, 2013.
 
     Examples
     --------
@@ -107,27 +120,34 @@ class SGD(Optimizer):
     """
 
     def __init__(
-        self, modules: Modules, lr: float, momentum: float = 0.0, weight_decay: float = 0.0
+        self,
+        modules: Modules,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        *,
+        nesterov: bool = False,
     ) -> None:
         if not 0 <= momentum < 1:
             raise ValueError(f"momentum: expected 0 <= momentum < 1, got {momentum}")
+        if flag("nesterov", nesterov) and not momentum:
+            raise ValueError("nesterov: expected a momentum above 0 beside it, got 0")
         self.momentum = float(momentum)
+        self.nesterov = nesterov
         self.memory_names = ("velocity",) if momentum else ()
         super().__init__(modules, lr, weight_decay)
 
     def _update(self, param: Array, grad: Array, memory: list[Array]) -> None:
-        number = param.dtype.type
-        if self.weight_decay:
-            grad = grad + number(self.weight_decay) * param
-        if memory:
-            (velocity,) = memory
-            velocity *= number(self.momentum)
-            velocity += grad
-            grad = velocity
-        param -= number(self.lr) * grad
+        velocity = memory[0] if memory else None
+        updates.sgd_step(
+            param, grad, velocity, self.lr, self.momentum, self.nesterov, self.weight_decay
+        )
 
     def __repr__(self) -> str:
-        return f"SGD(lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay})"
+        return (
+            f"SGD(lr={self.lr}, momentum={self.momentum}, weight_decay={self.weight_decay}, "
+            f"nesterov={self.nesterov})"
+        )
 
 
 class Adam(Optimizer):
@@ -171,20 +191,28 @@ class Adam(Optimizer):
         eps: float = 1e-8,
         weight_decay: float = 0.0,
     ) -> None:
-        if not all(0 <= beta < 1 for beta in betas):
-            raise ValueError(f"betas: expected 0 <= beta < 1, got {betas}")
+        if len(betas) != 2 or not all(0 <= beta < 1 for beta in betas):
+            raise ValueError(f"betas: expected two numbers, each 0 <= beta < 1, got {betas}")
+        if not eps >= 0:
+            raise ValueError(f"eps: expected at least 0, got {eps}")
         self.betas = (float(betas[0]), float(betas[1]))
         self.eps = float(eps)
         super().__init__(modules, lr, weight_decay)
 
     def _update(self, param: Array, grad: Array, memory: list[Array]) -> None:
-        if self.weight_decay:
-            grad = grad + param.dtype.type(self.weight_decay) * param
-        self._step(param, grad, memory, decay=0.0)
+        self._step(param, grad, memory, penalty=self.weight_decay)
 
-    def _step(self, param: Array, grad: Array, memory: list[Array], decay: float) -> None:
+    def _step(
+        self,
+        param: Array,
+        grad: Array,
+        memory: list[Array],
+        penalty: float = 0.0,
+        decay: float = 0.0,
+    ) -> None:
         m, v = memory
-        primitives.adam_step(param, grad, m, v, self.lr, *self.betas, self.eps, decay, self.steps)
+        rule = (self.lr, *self.betas, self.eps, self.steps)
+        updates.adam_step(param, grad, m, v, *rule, penalty, decay)
 
     def __repr__(self) -> str:
         return (
@@ -235,4 +263,4 @@ class AdamW(Adam):
         super().__init__(modules, lr, betas, eps, weight_decay)
 
     def _update(self, param: Array, grad: Array, memory: list[Array]) -> None:
-        self._step(param, grad, memory, self.weight_decay)
+        self._step(param, grad, memory, decay=self.weight_decay)

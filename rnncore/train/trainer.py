@@ -3,41 +3,29 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
-import numpy as np
-
-from rnncore.checks import Array
-from rnncore.train.checkpoint import load_checkpoint, save_checkpoint
+from rnncore.checks import Array, size
+from rnncore.train.checkpoint import load_checkpoint, save_checkpoint, under
 from rnncore.train.clipping import clip_grad_norm
+from rnncore.train.history import History
 from rnncore.train.interrupt import StopRequest
 from rnncore.train.optimizers import Optimizer
 from rnncore.train.progress import Progress
-
-
-@dataclass
-class History:
-    """What a training has seen so far."""
-
-    losses: list[float] = field(default_factory=list)
-    """Loss of every update's batch."""
-    norms: list[float] = field(default_factory=list)
-    """Norm of every update's gradient before clipping."""
-    validation: list[tuple[int, float]] = field(default_factory=list)
-    """Updates done, and the validation loss there."""
-    seconds: float = 0.0
-    """Time spent in updates and validations."""
+from rnncore.train.schedules import Schedule
 
 
 @dataclass
 class Trainer:
     """Train a model on batches until a fixed number of updates, stopping and going on exactly.
 
-    The numbers depend on the arguments alone: not on threads, interruptions or the clock.
+    The numbers depend on the arguments alone: not on threads, interruptions or the clock. What is
+    given here is the caller's, at a resume too; what changes while training is in the checkpoint.
 
     Parameters
     ----------
@@ -48,18 +36,31 @@ class Trainer:
     optimizer : Optimizer
         Over the model.
     batches : iterator
-        Gives ``(inputs, targets)``, or :class:`TextBatch` whose ``first`` resets the state of
-        stateful layers. With an attribute ``position`` it can be resumed.
+        Gives ``(inputs, targets)``. Inputs that are a tuple are handed to ``forward`` one by one.
+        A batch with an attribute ``lengths`` has it passed on by name; one with ``first``, as
+        :class:`TextBatch`, resets the state of stateful layers where that is true. With an
+        attribute ``position``, or ``state_dict`` and ``load_state_dict`` for JSON, the iterator
+        can be resumed.
     schedule : callable, optional
-        Learning rate by update, from 0.
+        Learning rate by update, from 0. A :class:`Schedule` is shown every validation loss.
     max_norm : float, optional
         Bound of the gradient's norm.
+    accumulate : int
+        Batches whose mean gradient makes one update.
     validate : callable, optional
         Takes the model and returns its validation loss.
     validate_every : int
         Updates between validations; the last update always has one.
+    patience : int, optional
+        Validations in a row without a new lowest loss that end the training. With it, the model
+        has the parameters of the lowest one when ``run`` is done.
+    callbacks : sequence of callables
+        Each is called with the trainer after every update and its validation; ``stop()`` there
+        ends the run.
     checkpoint : path, optional
         Written every ``checkpoint_every`` updates, at the end, and at Ctrl-C.
+    checkpoint_every : int
+        Updates between checkpoints.
     notes : mapping, optional
         Facts for JSON that the checkpoint carries along.
     progress : bool
@@ -87,18 +88,42 @@ class Trainer:
     batches: Any
     schedule: Callable[[int], float] | None = None
     max_norm: float | None = None
+    accumulate: int = 1
     validate: Callable[[Any], float] | None = None
     validate_every: int = 0
+    patience: int | None = None
+    callbacks: Sequence[Callable[[Trainer], Any]] = ()
     checkpoint: str | PathLike[str] | None = None
     checkpoint_every: int = 0
     notes: Mapping[str, Any] = field(default_factory=dict, repr=False)
     progress: bool = True
     history: History = field(default_factory=History, repr=False)
+    _best: dict[str, Array] | None = field(default=None, init=False, repr=False)
+    _last: dict[str, Array] | None = field(default=None, init=False, repr=False)
+    _stopped: bool = field(default=False, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.accumulate = size("accumulate", self.accumulate)
+        for name in ("validate_every", "checkpoint_every"):
+            size(name, getattr(self, name), minimum=0)
+        if self.patience is not None:
+            size("patience", self.patience)
+            if self.validate is None:
+                raise ValueError("patience: expected validate beside it, got None")
 
     @property
     def updates(self) -> int:
         """Number of updates done."""
         return len(self.history.losses)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether ``patience`` validations in a row have brought no new lowest loss."""
+        return self.patience is not None and self.history.validations_since_best >= self.patience
+
+    def stop(self) -> None:
+        """Let the run end after this update, as if its last were reached; for callbacks."""
+        self._stopped = True
 
     def step(self) -> float:
         """Do one update and return its loss.
@@ -106,55 +131,104 @@ class Trainer:
         Raises
         ------
         FloatingPointError
-            If the loss is not finite; the parameters are as they were before the update.
+            If the loss or the gradient's norm is not finite; the parameters are as they were
+            before the update.
         """
-        batch = next(self.batches)
-        if getattr(batch, "first", False):
-            self.model.reset_state()
         if self.schedule is not None:
             self.optimizer.lr = self.schedule(self.updates)
-        value = float(self.loss.forward(self.model.forward(batch[0]), batch[1]))
-        if not math.isfinite(value):
-            raise FloatingPointError(
-                f"loss: expected a finite number, got {value} at update {self.updates + 1}; "
-                "a smaller learning rate or max_norm may help"
-            )
         self.optimizer.zero_grad()
-        self.model.backward(self.loss.backward())
+        value = sum(self._accumulate_gradient() for _ in range(self.accumulate)) / self.accumulate
         norm = clip_grad_norm(self.model, self.max_norm or math.inf)
+        self._check_finite("gradient norm", norm)
         self.optimizer.step()
         self.history.losses.append(value)
         self.history.norms.append(norm)
         return value
 
+    def _accumulate_gradient(self) -> float:
+        batch = next(self.batches)
+        if getattr(batch, "first", False):
+            self.model.reset_state()
+        inputs = batch[0] if isinstance(batch[0], tuple) else (batch[0],)
+        lengths = getattr(batch, "lengths", None)
+        named = {} if lengths is None else {"lengths": lengths}
+        value = float(self.loss.forward(self.model.forward(*inputs, **named), batch[1]))
+        self._check_finite("loss", value)
+        dprediction = self.loss.backward()
+        if self.accumulate > 1:
+            dprediction *= dprediction.dtype.type(1 / self.accumulate)
+        self.model.backward(dprediction)
+        return value
+
+    def _check_finite(self, what: str, value: float) -> None:
+        if not math.isfinite(value):
+            raise FloatingPointError(
+                f"{what}: expected a finite number, got {value} at update {self.updates + 1}; "
+                "a smaller learning rate or max_norm may help"
+            )
+
     def run(self, updates: int, label: str = "training") -> bool:
-        """Go on until ``updates`` updates are done in all, or until Ctrl-C.
+        """Go on until ``updates`` updates are done in all, patience is spent, or Ctrl-C.
+
+        A second Ctrl-C interrupts at once, and what the last checkpoint lacks is lost.
 
         Returns
         -------
         bool
             False if Ctrl-C ended it. The update under way was finished and, with ``checkpoint``,
-            everything is in that file.
+            everything is in that file: ``load()`` and ``run`` go on to the same bits.
         """
+        self._put_back_last()
+        self._stopped = False
         with (
             StopRequest() as stop,
             Progress(updates, self.updates, label, self.progress) as progress,
         ):
-            while self.updates < updates and not stop.requested:
-                started = time.perf_counter()
-                value = self.step()
-                self._validate_if_due(updates)
-                self.history.seconds += time.perf_counter() - started
-                progress.advance(self._note(value))
-                if self.checkpoint_every and self.updates % self.checkpoint_every == 0:
-                    self.save()
+            while not (self._done(updates) or stop.requested):
+                self._update(updates, progress)
             self.save()
-        return self.updates >= updates
+        done = self._done(updates)
+        if done:
+            self._restore_best()
+        else:
+            self._say_how_to_resume(updates)
+        return done
+
+    def _done(self, updates: int) -> bool:
+        return self.updates >= updates or self.exhausted or self._stopped
+
+    def _update(self, updates: int, progress: Progress) -> None:
+        started = time.perf_counter()
+        value = self.step()
+        self._validate_if_due(updates)
+        self.history.seconds += time.perf_counter() - started
+        for callback in self.callbacks:
+            callback(self)
+        progress.advance(self._note(value))
+        if self.checkpoint_every and self.updates % self.checkpoint_every == 0:
+            self.save()
 
     def _validate_if_due(self, updates: int) -> None:
         due = self.validate_every and self.updates % self.validate_every == 0
-        if self.validate is not None and (due or self.updates == updates):
-            self.history.validation.append((self.updates, float(self.validate(self.model))))
+        if self.validate is None or not (due or self.updates == updates):
+            return
+        value = float(self.validate(self.model))
+        self.history.validation.append((self.updates, value))
+        if isinstance(self.schedule, Schedule):
+            self.schedule.observe(value)
+        if self.patience is not None and self.history.validations_since_best == 0:
+            self._best = self.model.state_dict()
+
+    def _restore_best(self) -> None:
+        """Give the model its best parameters; the last ones wait for a run that goes on."""
+        if self._best is not None:
+            self._last = self.model.state_dict()
+            self.model.load_state_dict(self._best)
+
+    def _put_back_last(self) -> None:
+        if self._last is not None:
+            self.model.load_state_dict(self._last)
+            self._last = None
 
     def _note(self, value: float) -> str:
         note = f"loss {value:.3f}"
@@ -162,22 +236,35 @@ class Trainer:
             note += f", validation {self.history.validation[-1][1]:.3f}"
         return note
 
+    def _say_how_to_resume(self, updates: int) -> None:
+        if not self.progress:
+            return
+        line = f"stopped after {self.updates} of {updates} updates; "
+        if self.checkpoint is None:
+            line += "run() goes on from here, and nothing is on disk without a checkpoint"
+        else:
+            line += f"load() and run({updates}) go on from {self.checkpoint}"
+        sys.stderr.write(line + "\n")
+
     def save(self) -> None:
         """Write the checkpoint, if there is a path for it."""
         if self.checkpoint is None:
             return
-        history = self.history
-        tensors: dict[str, Array] = {
-            f"optimizer.{name}": value for name, value in self.optimizer.state_dict().items()
+        parts = {
+            "optimizer": self.optimizer.state_dict(),
+            "history": self.history.tensors(),
+            "best": self._best or {},
         }
-        tensors["history.losses"] = np.array(history.losses, dtype=np.float64)
-        tensors["history.norms"] = np.array(history.norms, dtype=np.float64)
-        tensors["history.validation"] = np.array(history.validation, dtype=np.float64).reshape(
-            -1, 2
-        )
+        tensors = {
+            f"{part}.{name}": array
+            for part, arrays in parts.items()
+            for name, array in arrays.items()
+        }
         notes = {
-            "seconds": history.seconds,
-            "position": getattr(self.batches, "position", None),
+            "seconds": self.history.seconds,
+            "lr": self.optimizer.lr,
+            "batches": _place_of(self.batches),
+            "schedule": self.schedule.state_dict() if isinstance(self.schedule, Schedule) else {},
             "user": dict(self.notes),
         }
         save_checkpoint(self.checkpoint, self.model, tensors, notes)
@@ -195,23 +282,30 @@ class Trainer:
         FormatError
             If the file is damaged or no checkpoint.
         ValueError
-            If the model or the optimiser is another one.
+            If the model, the optimiser or the schedule is another one.
         """
         source = self.checkpoint if path is None else path
         if source is None:
             raise ValueError("path: expected one, since the trainer has no checkpoint")
         tensors, notes = load_checkpoint(source, self.model)
-        memory = {
-            name.removeprefix("optimizer."): value
-            for name, value in tensors.items()
-            if name.startswith("optimizer.")
-        }
-        self.optimizer.load_state_dict(memory)
-        if notes["position"] is not None:
-            self.batches.position = notes["position"]
-        self.history = History(
-            tensors["history.losses"].tolist(),
-            tensors["history.norms"].tolist(),
-            [(int(update), value) for update, value in tensors["history.validation"].tolist()],
-            notes["seconds"],
-        )
+        self.optimizer.load_state_dict(under("optimizer.", tensors))
+        self.optimizer.lr = notes["lr"]
+        if isinstance(self.schedule, Schedule):
+            self.schedule.load_state_dict(notes["schedule"])
+        if notes["batches"] is not None:
+            _go_to(self.batches, notes["batches"])
+        self.history = History.of_tensors(under("history.", tensors), notes["seconds"])
+        self._best, self._last = under("best.", tensors) or None, None
+
+
+def _place_of(batches: Any) -> Any:
+    if hasattr(batches, "state_dict"):
+        return batches.state_dict()
+    return getattr(batches, "position", None)
+
+
+def _go_to(batches: Any, place: Any) -> None:
+    if hasattr(batches, "load_state_dict"):
+        batches.load_state_dict(place)
+    else:
+        batches.position = place

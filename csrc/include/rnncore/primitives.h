@@ -59,16 +59,6 @@ template <class T>
 void embedding_backward(const int64_t* indices, const T* dout, int64_t count, int64_t size,
                         T* dweight, int num_threads);
 
-// Adam (Kingma and Ba 2015) with decoupled weight decay (Loshchilov and Hutter 2019); `step` counts
-// from 1.
-struct AdamRule {
-  double rate, beta1, beta2, epsilon, weight_decay;
-  int64_t step;
-};
-template <class T>
-void adam_step(T* param, const T* grad, T* m, T* v, int64_t count, const AdamRule& rule,
-               int num_threads);
-
 // A function on an array: the kernels' own exp, tanh and sigmoid on one instruction set (null: the
 // chosen), the C library's erf and log(1 + x).
 enum class Function { exp, tanh, sigmoid, erf, log1p };

@@ -1,0 +1,55 @@
+"""What the models share: how they take a layer, draw seeds and run their parts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from rnncore.checks import Array
+from rnncore.layers import Stack
+from rnncore.layers.base import Layer
+from rnncore.layers.bidirectional import Bidirectional
+
+
+def taken_layer(name: str, layer: Any, stateful: bool = False) -> Layer:
+    """Return a layer if models can run it: time first, and stateless unless `stateful` is allowed.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is no layer, or one of another kind.
+    """
+    if not isinstance(layer, Layer):
+        raise TypeError(f"{name}: expected a recurrent layer, got {type(layer).__name__}")
+    if layer.batch_first:
+        raise ValueError(f"{name}: expected time first, got batch_first=True")
+    if layer.stateful and not stateful:
+        raise ValueError(f"{name}: expected a layer that is not stateful, got {layer!r}")
+    return layer
+
+
+def seeds(seed: int | None, count: int) -> list[int]:
+    """Return seeds that follow from one, or fresh ones for None."""
+    return [int(word) for word in np.random.SeedSequence(seed).generate_state(count)]
+
+
+def apply(part: Any, x: Array, train: bool) -> Array:
+    """Run a module in training or in inference."""
+    result: Array = part.forward(x) if train else part(x)
+    return result
+
+
+def reverse_features(layer: Layer) -> int:
+    """Return how many of a layer's last features come from a reverse direction.
+
+    Raises
+    ------
+    ValueError
+        If directions are merged so that no feature is of one of them alone.
+    """
+    last = layer.layers[-1] if isinstance(layer, Stack) else layer
+    if isinstance(last, Bidirectional) and last.merge != "concat":
+        raise ValueError(f"layer: expected merge='concat' for its last state, got {last!r}")
+    both = isinstance(last, Bidirectional) or getattr(last, "bidirectional", False)
+    return layer.output_size // 2 if both else 0

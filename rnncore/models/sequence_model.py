@@ -1,0 +1,71 @@
+"""What most models are: embedding, dropout, a recurrent layer, dropout, a linear map."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rnncore import nn
+from rnncore.checks import Array
+from rnncore.layers.base import Layer
+from rnncore.models.parts import apply, seeds
+
+
+class SequenceModel(nn.Module):
+    """Hold the parts of a model and run them up to the recurrent layer's output and back.
+
+    A subclass says what becomes of that output.
+
+    Parameters
+    ----------
+    layer : layer
+        Any recurrent layer or stack that takes time first. The model works on this very layer.
+    outputs : int
+        Size of the last linear map's result.
+    vocabulary : int, optional
+        Number of symbols, where inputs are indices ``(T, N)``; an embedding of the layer's input
+        size then comes first. Without, inputs are vectors ``(T, N, D)``.
+    dropout : float
+        Probability of a zero before the recurrent layer and after it.
+    seed : int, optional
+        Of everything but the layer.
+    """
+
+    def __init__(
+        self,
+        layer: Layer,
+        outputs: int,
+        *,
+        vocabulary: int | None = None,
+        dropout: float = 0.0,
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(layer.dtype)
+        drawn, dtype = seeds(seed, 4), layer.dtype
+        self.embedding: nn.Embedding | None = None
+        if vocabulary is not None:
+            self.embedding = nn.Embedding(vocabulary, layer.input_size, dtype=dtype, seed=drawn[0])
+        self.input_dropout = nn.Dropout(dropout, dtype=dtype, seed=drawn[1])
+        self.layer = layer
+        self.output_dropout = nn.Dropout(dropout, dtype=dtype, seed=drawn[2])
+        self.output = nn.Linear(layer.output_size, outputs, dtype=dtype, seed=drawn[3])
+
+    def _enter(self, x: Any, train: bool) -> Array:
+        """Return what the recurrent layer reads."""
+        if self.embedding is not None:
+            x = apply(self.embedding, x, train)
+        return apply(self.input_dropout, x, train)
+
+    def _run(self, x: Any, lengths: Any, train: bool) -> Array:
+        """Return what the recurrent layer puts out."""
+        x = self._enter(x, train)
+        y: Array = (self.layer.forward if train else self.layer)(x, lengths=lengths)[0]
+        return y
+
+    def _run_back(self, dy: Array) -> Array | None:
+        """Take the gradient of ``_run``'s result back to ``x``; None where x is indices."""
+        dx, _ = self.layer.backward(dy)
+        dx = self.input_dropout.backward(dx)
+        if self.embedding is None:
+            return dx
+        self.embedding.backward(dx)
+        return None

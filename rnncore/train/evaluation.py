@@ -1,0 +1,45 @@
+"""The loss of a model on batches that it does not learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+
+def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
+    """Return a model's mean loss in inference, every target that counts weighing the same.
+
+    Parameters
+    ----------
+    model : module
+        Called with a batch's inputs, and its lengths if it has them; nothing of it changes.
+    loss : loss
+        With ``reduction="mean"``, called with prediction and targets.
+    batches : iterable
+        As a :class:`Trainer` takes them, and finite, such as ``batches.epoch()``.
+
+    Returns
+    -------
+    float
+        Batches weigh as many as they have targets; negative integer targets do not count.
+
+    Examples
+    --------
+    >>> from rnncore import nn
+    >>> model, x = nn.Linear(2, 4, seed=0), np.zeros((3, 2), np.float32)
+    >>> model.params["bias"][...] = 0
+    >>> round(evaluate(model, nn.SoftmaxCrossEntropy(), [(x, np.array([0, 1, -1]))]), 4)
+    1.3863
+    """
+    total, count = 0.0, 0
+    for batch in batches:
+        inputs = batch[0] if isinstance(batch[0], tuple) else (batch[0],)
+        lengths = getattr(batch, "lengths", None)
+        named = {} if lengths is None else {"lengths": lengths}
+        targets = np.asarray(batch[1])
+        weight = int((targets >= 0).sum()) if targets.dtype.kind in "iu" else targets.size
+        total += weight * float(loss(model(*inputs, **named), targets))
+        count += weight
+    return total / max(1, count)
