@@ -17,6 +17,7 @@ from rnncore.layers import (
     RNNCell,
     Stack,
 )
+from rnncore.threadpool import register_if_loaded as _register_if_loaded
 from rnncore.threads import get_num_threads, set_num_threads, threads
 
 __all__ = [
@@ -42,3 +43,5 @@ __all__ = [
     "show_config",
     "threads",
 ]
+
+_register_if_loaded()

@@ -1,4 +1,4 @@
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -79,6 +79,7 @@ def backward(
     grads: Sequence[_Array],
     retain: bool,
     num_threads: int,
+    report: tuple[Sequence[_Array | None], Callable[[int], object]] | None = None,
 ) -> None: ...
 def isa() -> str: ...
 def compiled_isas() -> list[str]: ...

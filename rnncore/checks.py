@@ -20,6 +20,15 @@ OVERLAP_WORK = 10_000
 """Bound on the exact search for a shared element; past it two arrays count as overlapping."""
 
 _CPU_DLPACK_DEVICES = (1, 3, 11)  # host memory, plain and as CUDA and ROCm pin it
+_OTHER_DEVICES = {
+    2: "CUDA",
+    7: "Vulkan",
+    8: "Metal",
+    10: "ROCm",
+    13: "CUDA (managed)",
+    14: "oneAPI",
+}
+_NO_ARRAYS = (bool, int, float, complex, str, bytes, list, tuple, dict, np.generic, type(None))
 
 
 def size(name: str, value: object, minimum: int = 1) -> int:
@@ -75,7 +84,8 @@ def choice(name: str, value: object, choices: Sequence[str]) -> str:
 def array(name: str, value: object, dtype: np.dtype[Any]) -> Array:
     """Return `value` as an aligned ndarray of exactly `dtype`, without a copy where possible.
 
-    Ordinary arrays pass after four looks. Anything with DLPack on the host is taken as a view.
+    Ordinary arrays pass after four looks. Whatever has DLPack, ``__array_interface__`` or a buffer
+    on the host is taken as a view.
     """
     if type(value) is np.ndarray and value.dtype == dtype and value.flags.aligned:
         return value
@@ -89,6 +99,14 @@ def array(name: str, value: object, dtype: np.dtype[Any]) -> Array:
 def any_array(name: str, value: object) -> Array:
     """Return `value` as an ndarray of whatever dtype, without a copy."""
     return _taken(name, value, "a NumPy array")
+
+
+def step_rows(name: str, value: object, dtype: np.dtype[Any]) -> Array:
+    """Return `value` as an array of `dtype` whose rows are whole: one step of a stream."""
+    given = array(name, value, dtype)
+    if given.ndim and (given.strides[-1] != given.itemsize or given.strides[0] % given.itemsize):
+        return given.copy(order="C")
+    return given
 
 
 def unit_stride(value: Array) -> Array:
@@ -197,17 +215,57 @@ def _taken(name: str, value: object, expected: str) -> Array:
         if isinstance(value, np.ma.MaskedArray | np.matrix):
             raise TypeError(f"{name}: expected {expected}, got a {type(value).__name__}")
         return value.view(np.ndarray)
-    if not hasattr(type(value), "__dlpack__"):
+    if hasattr(type(value), "__dlpack__"):
+        return _from_dlpack(name, value, expected)
+    if hasattr(value, "__cuda_array_interface__"):
+        raise _elsewhere(name, value, expected, "a CUDA device")
+    if isinstance(value, _NO_ARRAYS) or not _has_memory(value):
         raise TypeError(f"{name}: expected {expected}, got {_told(value)}")
-    device = value.__dlpack_device__()  # type: ignore[attr-defined]
-    if device[0] not in _CPU_DLPACK_DEVICES:
+    try:
+        return np.asarray(value)
+    except (BufferError, TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected {expected}, got {_told(value)}: {error}") from error
+
+
+def _from_dlpack(name: str, value: Any, expected: str) -> Array:
+    """Return a view of an array of another library."""
+    if getattr(value, "requires_grad", False) is True:
         raise TypeError(
-            f"{name}: expected {expected} in host memory, got {_told(value)} on another device"
+            f"{name}: expected {expected}, got {_told(value)} that requires grad, of which "
+            "PyTorch's graph would not see the use; give its .detach()"
         )
     try:
-        return np.from_dlpack(value)  # type: ignore[arg-type]
-    except (BufferError, RuntimeError, TypeError) as error:
+        kind, number = value.__dlpack_device__()
+        if kind in _CPU_DLPACK_DEVICES:
+            return np.from_dlpack(_negated(value))
+    except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
         raise TypeError(f"{name}: expected {expected}, got {_told(value)}: {error}") from error
+    device = _OTHER_DEVICES.get(int(kind), f"DLPack {int(kind)}")
+    raise _elsewhere(name, value, expected, f"{device} device {number}")
+
+
+def _negated(value: Any) -> Any:
+    """Return a PyTorch tensor whose sign is in its memory: DLPack knows no lazy minus."""
+    negative = getattr(value, "is_neg", None)
+    return value.resolve_neg() if callable(negative) and negative() else value
+
+
+def _elsewhere(name: str, value: object, expected: str, device: str) -> TypeError:
+    return TypeError(
+        f"{name}: expected {expected} in host memory, got {_told(value)} on another device, "
+        f"{device}; copy it to the host first"
+    )
+
+
+def _has_memory(value: Any) -> bool:
+    """Say whether a value lends its memory: by ``__array_interface__`` or as a buffer."""
+    if hasattr(value, "__array_interface__"):
+        return True
+    try:
+        memoryview(value)
+    except TypeError:
+        return False
+    return True
 
 
 def _length(name: str, value: object, steps: int) -> int:

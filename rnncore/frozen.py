@@ -116,7 +116,7 @@ class Frozen:
             y, final, _, _ = layer._run(inputs, keep=False)
             given = layer._layout.give(y, inputs.extent)
         else:
-            final = self._run_into(out, inputs)
+            final = self._run_into(out, inputs, {**_lent("x", x), **_lent("state", state)})
             given = out
         return given, layer._give_state(final, inputs.extent.batched)
 
@@ -146,10 +146,9 @@ class Frozen:
         extent_free = np.zeros((0, self._layer.input_size), self._layer.dtype)
         self._layer._run(self._layer._take(extent_free, None, None, None), keep=False)
 
-    def _run_into(self, out: Array, inputs: Any) -> Any:
+    def _run_into(self, out: Array, inputs: Any, lent: dict[str, Array | None]) -> Any:
         layer = self._layer
-        named = {"x": inputs.x, **_named_arrays("state", inputs.state)}
-        place = layer._layout.take_out(out, inputs.extent, layer.output_size, named)
+        place = layer._layout.take_out(out, inputs.extent, layer.output_size, lent)
         if place.strides[-1] == place.itemsize:
             return layer._run(inputs, keep=False, out=place).state
         outcome = layer._run(inputs, keep=False)
@@ -203,11 +202,13 @@ def freeze(layer: Layer, dtype: str | None) -> Frozen:
     return Frozen(copy, weights)
 
 
-def _named_arrays(name: str, value: Any) -> dict[str, Array | None]:
-    """Return the arrays of a layer's state, however it nests, under one name."""
-    if value is None or isinstance(value, np.ndarray):
-        return {name: value}
+def _lent(name: str, value: Any) -> dict[str, Array | None]:
+    """Return the caller's own arrays, checked already, however a state nests them, by name."""
+    if value is None:
+        return {}
+    if not isinstance(value, tuple | list):
+        return {name: checks.any_array(name, value)}
     found: dict[str, Array | None] = {}
     for i, part in enumerate(value):
-        found |= _named_arrays(f"{name}[{i}]", part)
+        found |= _lent(f"{name}[{i}]", part)
     return found

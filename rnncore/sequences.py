@@ -188,8 +188,12 @@ def backward(
     dx: Array | None,
     grads: Sequence[Array],
     retain: bool,
+    report: Any = None,
 ) -> State:
-    """Run a sequence's gradient: write `dx`, add into `grads`, return the state's gradient."""
+    """Run a sequence's gradient: write `dx`, add into `grads`, return the state's gradient.
+
+    A `report`, which the C++ core alone takes, has it tell of each layer's gradients.
+    """
     dhn, dcn = _pair(dstate)
     with tape.record() as (packed, core, inputs, masks, y):
         backend, spec, _, weights = packed
@@ -199,7 +203,7 @@ def backward(
         h0, c0 = _pair(inputs.state)
         backend.backward(
             weights, core, inputs.x, y, h0, c0, masks, dy, dhn, dcn, dx, dh0, dc0, grads, retain,
-            get_num_threads(),
+            get_num_threads(), **({} if report is None else {"report": report}),
         )  # fmt: skip
     return dstart
 

@@ -9,7 +9,7 @@ include "common.pxi"
 
 from rnncore.cyapi cimport rnncore_stream
 
-from rnncore.checks import overlap
+from rnncore.checks import any_array, array as checked_array, overlap, step_rows
 
 
 cdef extern from *:
@@ -85,8 +85,9 @@ cdef class Stream:
 
         Parameters
         ----------
-        x_t : ndarray
-            ``(batch, D)``, or ``(D,)`` where the batch is 1; read, not kept.
+        x_t : array
+            ``(batch, D)``, or ``(D,)`` where the batch is 1; read, not kept. Anything with DLPack
+            is taken; rows that are not whole are copied.
         out : ndarray, optional
             Where to write y: ``(batch, P)`` or ``(P,)`` as `x_t`, writable, apart from `x_t`.
 
@@ -104,6 +105,9 @@ cdef class Stream:
         RuntimeError
             If another thread is stepping this stream.
         """
+        source = x_t
+        if not self._whole_rows(x_t):
+            x_t = step_rows("x_t", x_t, self.dtype)
         cdef Rows x = self._rows("x_t", x_t, self.sizes.input_size, False)
         cdef bint flat = (<rnncore_array*>x_t).nd == 1
         if out is None:
@@ -115,6 +119,8 @@ cdef class Stream:
         if ((<rnncore_array*>out).nd == 1) != flat:
             raise ValueError(f"out: expected as many axes as x_t, got shape {out.shape}")
         if self._meet(x, y) and overlap(x_t, out):
+            raise ValueError("out: overlaps x_t in memory")
+        if source is not x_t and overlap(any_array("x_t", source), out):  # which was copied
             raise ValueError("out: overlaps x_t in memory")
         self._take()
         cdef int failed
@@ -210,11 +216,20 @@ cdef class Stream:
     cdef _whole(self, name, value, shape):
         if value is None:
             return None
-        if not isinstance(value, np.ndarray) or value.dtype != self.dtype:
-            raise TypeError(f"{name}: expected a NumPy array of {self.dtype}")
+        value = checked_array(name, value, self.dtype)
         if value.shape != shape:
             raise ValueError(f"{name}: expected {shape}, got {value.shape}")
         return np.ascontiguousarray(value)
+
+    cdef bint _whole_rows(self, object value) noexcept:
+        """Tell whether a value is an aligned array whose rows need no copy."""
+        if <PyObject*>Py_TYPE(value) != <PyObject*>ndarray:
+            return False
+        cdef rnncore_array* array = <rnncore_array*>value
+        cdef Py_ssize_t item = self.sizes.item_size
+        if array.descr != self.descr or not array.flags & RNNCORE_ALIGNED or array.nd < 1:
+            return False
+        return array.strides[array.nd - 1] == item and array.strides[0] % item == 0
 
     cdef Rows _rows(self, str name, object value, int64_t size, bint written) except *:
         """Check one step's array and return where its rows are."""

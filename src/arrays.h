@@ -87,12 +87,13 @@ inline rnncore::MutableSequence sequence(const char* name, py::handle object, in
   if (!empty && shape[2] > 1 && array.strides(2) != item_size) {
     throw py::value_error(std::string(name) + ": expected unit stride on the last axis");
   }
-  if (array.strides(0) % item_size || array.strides(1) % item_size) {
+  // A step that no index takes may be any number of bytes.
+  const auto stride = [&](int axis) { return array.shape(axis) > 1 ? array.strides(axis) : 0; };
+  if (!empty && (stride(0) % item_size || stride(1) % item_size)) {
     throw py::value_error(std::string(name) + ": expected strides of whole values");
   }
   check_aligned(name, array, item_size);
-  return {const_cast<void*>(array.data()), array.strides(0) / item_size,
-          array.strides(1) / item_size};
+  return {const_cast<void*>(array.data()), stride(0) / item_size, stride(1) / item_size};
 }
 
 // The same; data is null for None.

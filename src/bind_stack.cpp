@@ -115,10 +115,12 @@ StackSpec make_spec(const std::string& cell, int64_t input_size, int64_t hidden_
   return spec;
 }
 
-// Addresses of a flat list of parameters or gradients, in their order.
+// Addresses of a flat list of parameters or gradients, in their order. Where not `all`, the vectors
+// that belong to options may be None.
 template <class Pointer>
 std::vector<rnncore::LayerArrays<Pointer>> layer_arrays(const StackSpec& s, const py::list& list,
-                                                        const char* name, bool writable) {
+                                                        const char* name, bool writable,
+                                                        bool all = true) {
   const bool norm_c = s.layer_norm && s.carries_c();
   const size_t each = 2 + (s.bias ? 2 : 0) + (s.proj_size ? 1 : 0) + (s.peephole ? 1 : 0) +
                       (s.layer_norm ? 2 : 0) + (norm_c ? 2 : 0);
@@ -133,6 +135,11 @@ std::vector<rnncore::LayerArrays<Pointer>> layer_arrays(const StackSpec& s, cons
     const py::object item = list[next++];
     return contiguous(name, item, 'f', s.item_size(), shape, writable);
   };
+  const auto take_vector = [&](int64_t length) -> Pointer {
+    if (all || !list[next].is_none()) return take({length});
+    ++next;
+    return nullptr;
+  };
   const int64_t height = s.gates() * s.hidden_size;
   for (size_t i = 0; i < layers; ++i) {
     const int64_t layer = static_cast<int64_t>(i) / s.num_directions;
@@ -141,11 +148,11 @@ std::vector<rnncore::LayerArrays<Pointer>> layer_arrays(const StackSpec& s, cons
     if (s.bias) arrays[i].bias_ih = take({height});
     if (s.bias) arrays[i].bias_hh = take({height});
     if (s.proj_size) arrays[i].weight_hr = take({s.proj_size, s.hidden_size});
-    if (s.peephole) arrays[i].peephole = take({3 * s.hidden_size});
-    if (s.layer_norm) arrays[i].norm_ih = take({height});
-    if (s.layer_norm) arrays[i].norm_hh = take({height});
-    if (norm_c) arrays[i].norm_c = take({s.hidden_size});
-    if (norm_c) arrays[i].norm_c_bias = take({s.hidden_size});
+    if (s.peephole) arrays[i].peephole = take_vector(3 * s.hidden_size);
+    if (s.layer_norm) arrays[i].norm_ih = take_vector(height);
+    if (s.layer_norm) arrays[i].norm_hh = take_vector(height);
+    if (norm_c) arrays[i].norm_c = take_vector(s.hidden_size);
+    if (norm_c) arrays[i].norm_c_bias = take_vector(s.hidden_size);
   }
   return arrays;
 }
@@ -277,10 +284,31 @@ py::object forward(const Packed& packed, const py::array& x, py::handle h0, py::
   return py::cast(std::move(tape));
 }
 
+// A layer's number, told to Python; an error there stops the call.
+bool tell_python(void* listener, int64_t layer) {
+  py::gil_scoped_acquire acquire;
+  PyObject* nothing = PyObject_CallFunction(static_cast<PyObject*>(listener), "L", layer);
+  Py_XDECREF(nothing);
+  return !nothing;
+}
+
+// (totals, finished): arrays as gradients are, and a callable that takes a layer's number.
+rnncore::LayerReport take_report(const StackSpec& s, py::handle given) {
+  rnncore::LayerReport report;
+  if (given.is_none()) return report;
+  const py::sequence parts = py::reinterpret_borrow<py::sequence>(given);
+  if (parts.size() != 2) throw py::value_error("report: expected (totals, finished)");
+  const py::object totals = parts[0], finished = parts[1];
+  report.totals = layer_arrays<void*>(s, py::list(totals), "report", true, false);
+  report.finished = tell_python;
+  report.context = finished.ptr();
+  return report;
+}
+
 void backward(const Packed& packed, PyTape& tape, const py::array& x, py::handle y, py::handle h0,
               py::handle c0, py::handle masks, py::handle dy, py::handle dhn, py::handle dcn,
               py::handle dx, py::handle dh0, py::handle dc0, const py::list& grads, bool retain,
-              int num_threads) {
+              int num_threads, py::handle report) {
   const StackSpec& s = packed.spec;
   rnncore::BackwardCall call;
   call.forward = make_call(s, x, h0, c0, masks, y, false, num_threads);
@@ -303,6 +331,7 @@ void backward(const Packed& packed, PyTape& tape, const py::array& x, py::handle
   }
   call.gradients = layer_arrays<void*>(s, grads, "grads", true);
   call.retain = retain;
+  call.report = take_report(s, report);
   released([&] { rnncore::backward(*packed.stack, tape.tape, call); });
 }
 
@@ -356,7 +385,7 @@ void bind_stack(py::module_& m) {
   m.def("backward", &backward, py::arg("packed"), py::arg("tape"), py::arg("x"), py::arg("y"),
         py::arg("h0"), py::arg("c0"), py::arg("masks"), py::arg("dy"), py::arg("dhn"),
         py::arg("dcn"), py::arg("dx"), py::arg("dh0"), py::arg("dc0"), py::arg("grads"),
-        py::arg("retain"), py::arg("num_threads"));
+        py::arg("retain"), py::arg("num_threads"), py::arg("report") = py::none());
 }
 
 }  // namespace rnncore_python

@@ -12,7 +12,17 @@ import numpy as np
 import pytest
 
 import rnncore
-from rnncore import _rnncore, cells, diagnose, functional, models, nn, reference, train
+from rnncore import (
+    _rnncore,
+    cells,
+    diagnose,
+    distributed,
+    functional,
+    models,
+    nn,
+    reference,
+    train,
+)
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "rnncore"
@@ -46,8 +56,8 @@ FLOORS = [
     {"reference"},
     {"backends"},
     {"sequences"},
-    {"functional", "layers", "frozen", "streams", "config", "io"},
-    {"nn", "train", "torch", "onnx", "keras"},
+    {"functional", "layers", "frozen", "streams", "config", "io", "threadpool"},
+    {"nn", "train", "torch", "onnx", "keras", "distributed"},
     {"diagnose", "models"},
     {"bench", "demo", "selftest"},
     {"cli"},
@@ -257,7 +267,7 @@ def test_lint_tools_are_pinned() -> None:
 
 # --- public names ---------------------------------------------------------------------------------
 
-PUBLIC_MODULES = [rnncore, functional, reference, nn, train, diagnose, models]
+PUBLIC_MODULES = [rnncore, functional, reference, nn, train, diagnose, models, distributed]
 
 
 @pytest.mark.parametrize("module", PUBLIC_MODULES, ids=lambda module: module.__name__)

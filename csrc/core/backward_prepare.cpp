@@ -107,7 +107,7 @@ void BackwardRun<T>::choose_scratch() {
                static_cast<double>(across);
   }
   const double products = weights * static_cast<double>(sequences_.live());
-  adds_at_once_ = products < kShort && !tape_.recompute;
+  adds_at_once_ = products < kShort && !tape_.recompute && !call_.report.finished;
   sums_wait_ = !adds_at_once_ || sequences_.live() > kRowsAtOnce;
 }
 

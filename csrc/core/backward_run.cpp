@@ -21,6 +21,7 @@ void BackwardRun<T>::work(Run& run, int index) {
   for (int64_t layer = spec_.num_layers - 1; layer >= 0; --layer) {
     if (!run_layer(run, index, layer)) return;
     if (!all_.wait(run)) return;
+    if (call_.report.finished && !report(run, index, layer)) return;
   }
   for (int64_t layer = 0; layer < spec_.num_layers && adds_at_once_; ++layer) {
     for (int64_t k = 0; k < spec_.num_directions; ++k) {

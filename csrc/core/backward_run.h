@@ -12,6 +12,8 @@
 // All members meet after 1 and after 3. An interrupted call leaves the caller's gradients as they
 // were: where products of kind 3 are short, they come last for all layers, add to the gradients as
 // they finish and are not interrupted; else they go to scratch, which is added at the very end.
+// Where someone wants to be told of each layer, they go to scratch too, as 3 of a layer ends before
+// 1 of the one below begins.
 #pragma once
 
 #include <vector>
@@ -74,6 +76,18 @@ class BackwardRun {
     const int64_t* columns;
     int64_t begin, end;  // rows of the matrices
   };
+  struct Waiting {  // a gradient that waits in scratch, and its place among the caller's
+    void* LayerGradients::* place;
+    const T* sum;
+    int64_t count;
+  };
+  struct WaitingList {  // of one layer and direction
+    Waiting parts[5];
+    int count = 0;
+
+    const Waiting* begin() const { return parts; }
+    const Waiting* end() const { return parts + count; }
+  };
   // Steps whose gates are there at a time, and what that means for sums.
   struct Block {
     Range steps, rows;  // packed
@@ -124,6 +138,8 @@ class BackwardRun {
   Weight weight_of(int64_t layer, int64_t k, Factor factor) const;
   void sum_biases(int index, int64_t layer, int64_t k, const Block& block);
   void make_biases(int index, int64_t layer, int64_t k);
+  WaitingList waiting(size_t which) const;
+  bool report(Run& run, int index, int64_t layer);
   void add_vectors(int64_t which);
   static void job(void* self, Run& run, int index);
   static void add_job(void* self, Run& run, int index);

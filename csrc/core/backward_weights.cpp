@@ -208,27 +208,58 @@ void BackwardRun<T>::make_biases(int index, int64_t layer, int64_t k) {
        scratch ? scratch + height : nullptr);
 }
 
+// In the order in which they lie there: that of the parameters.
+template <class T>
+typename BackwardRun<T>::WaitingList BackwardRun<T>::waiting(size_t which) const {
+  const StackSpec& s = spec_;
+  const int64_t height = s.gates() * s.hidden_size;
+  const int64_t inputs = s.layer_inputs(static_cast<int64_t>(which) / s.num_directions);
+  const T* sum = directions_[which].weights.template as<T>();
+  WaitingList list;
+  const auto next = [&](void* LayerGradients::* place, int64_t count) {
+    list.parts[list.count++] = {place, sum, count};
+    sum += count;
+  };
+  next(&LayerGradients::weight_ih, height * inputs);
+  next(&LayerGradients::weight_hh, height * s.outputs());
+  if (s.bias) {
+    next(&LayerGradients::bias_ih, height);
+    next(&LayerGradients::bias_hh, height);
+  }
+  if (s.proj_size) next(&LayerGradients::weight_hr, s.proj_size * s.hidden_size);
+  return list;
+}
+
+// Each member adds up its share; then the calling thread's tells of the layer.
+template <class T>
+bool BackwardRun<T>::report(Run& run, int index, int64_t layer) {
+  for (int64_t k = 0; k < spec_.num_directions; ++k) {
+    const size_t which = static_cast<size_t>(layer * spec_.num_directions + k);
+    for (const Waiting& part : waiting(which)) {
+      const Range mine = part_of(part.count, index, threads_);
+      const int64_t count = mine.end - mine.begin;
+      T* total = static_cast<T*>(call_.report.totals[which].*part.place) + mine.begin;
+      std::copy_n(static_cast<const T*>(call_.gradients[which].*part.place) + mine.begin, count,
+                  total);
+      kernels_.add(total, part.sum + mine.begin, count);
+    }
+  }
+  if (!all_.wait(run)) return false;
+  if (index == 0) {
+    run.ask([&] { return call_.report.finished(call_.report.context, layer); });
+  }
+  return run.live();
+}
+
 template <class T>
 void BackwardRun<T>::add_job(void* self, Run&, int index) {
   BackwardRun& b = *static_cast<BackwardRun*>(self);
-  const StackSpec& s = b.spec_;
-  const int64_t height = s.gates() * s.hidden_size;
   for (size_t i = 0; i < b.directions_.size(); ++i) {
-    const T* from = b.directions_[i].weights.template as<T>();
-    const LayerGradients& to = b.call_.gradients[i];
-    const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
-    const auto add = [&](void* array, int64_t count) {
-      const Range mine = part_of(count, index, b.threads_);
-      b.kernels_.add(static_cast<T*>(array) + mine.begin, from + mine.begin, mine.end - mine.begin);
-      from += count;
-    };
-    add(to.weight_ih, height * inputs);
-    add(to.weight_hh, height * s.outputs());
-    if (s.bias) {
-      add(to.bias_ih, height);
-      add(to.bias_hh, height);
+    for (const Waiting& part : b.waiting(i)) {
+      const Range mine = part_of(part.count, index, b.threads_);
+      T* to = static_cast<T*>(b.call_.gradients[i].*part.place);
+      b.kernels_.add(to + mine.begin, part.sum + mine.begin, mine.end - mine.begin);
     }
-    if (s.proj_size) add(to.weight_hr, s.proj_size * s.hidden_size);
   }
 }
 

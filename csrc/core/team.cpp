@@ -64,11 +64,7 @@ void Run::poll() {
   const auto now = std::chrono::steady_clock::now();
   if (now < next_poll) return;
   next_poll = now + std::chrono::milliseconds(50);
-  // What answers may run any code of the caller's: it gets the caller's environment.
-  environment->leave();
-  const bool stop = interrupt.requested(interrupt.context);
-  environment->enter();
-  if (stop) cancelled.store(1, std::memory_order_relaxed);
+  ask([&] { return interrupt.requested(interrupt.context); });
 }
 
 void Barrier::reset(int members) {

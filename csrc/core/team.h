@@ -24,6 +24,14 @@ struct Run {
   const FloatEnvironment* environment = nullptr;  // of member 0, whom the interrupt is asked by
   std::chrono::steady_clock::time_point next_poll;
 
+  // Called by member 0: what answers may run any code of the caller's, in the caller's environment.
+  template <class Answer>
+  void ask(const Answer& stop) {
+    environment->leave();
+    const bool stops = stop();
+    environment->enter();
+    if (stops) cancelled.store(1, std::memory_order_relaxed);
+  }
   // Called by member 0 between pieces of work: asks the interrupt about every 50 ms.
   void poll();
   // The same between steps, which may be so short that reading the clock shows: steps are then let

@@ -134,7 +134,8 @@ class Backend(Protocol):
 
         Takes the arrays of :meth:`forward` again, and the gradients of its results (None for
         zeros). Writes `dx` (unless None), `dh0` and `dc0`, and adds into `grads` at the very end.
-        The tape is spent afterwards unless `retain` is set.
+        The tape is spent afterwards unless `retain` is set. The C++ core alone takes a `report`
+        besides, :data:`rnncore.layers.listening.Report`: it tells of each layer's gradients.
         """
 
     def stream(self, packed: Any, spec: CellSpec, batch: int) -> CoreStream:

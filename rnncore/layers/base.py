@@ -239,6 +239,7 @@ class Layer(Parametrised):
         self._commit(outcome.pending)
         if outcome.tape is not None:
             outcome.tape.owner = self._owner
+            self._open(outcome.tape)
         return self._layout.give(outcome.y, extent), self._give_state(outcome.state, extent.batched)
 
     def _usable(self, tape: Tape | None) -> Tape:

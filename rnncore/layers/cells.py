@@ -128,7 +128,10 @@ class Cell(Parametrised):
         need_dx, retain = checks.flag("need_dx", need_dx), checks.flag("retain", retain)
         dx = np.empty((1, extent.batch, self.input_size), self._dtype) if need_dx else None
         grads = list(self._own_grads().values())
+        listener = self._listener_of_last(used, retain)
         dstart = sequences.backward(used, None, dend, dx, grads, retain)
+        if listener is not None:
+            listener.finished(grads)
         given_dx = None if dx is None else (dx[0] if extent.batched else dx[0, 0])
         return given_dx, _given(dstart, extent.batched)
 
@@ -162,6 +165,7 @@ class Cell(Parametrised):
         final, tape = sequences.forward(self._packed.get(), inputs, None, y, keep)
         if tape is not None:
             tape.owner = self._owner
+            self._open(tape)
         return _given(final, batched), tape
 
     def _take_state(

@@ -65,6 +65,14 @@ class Joined(Layer):
                 stack.enter_context(member.hold())
             yield
 
+    def _tellers(self) -> Iterator[Any]:
+        for member in self._members:
+            yield from member._tellers()
+
+    def _open(self, tape: Any) -> None:
+        for member, part in zip(self._members, tape.parts, strict=True):
+            member._open(part)
+
     def _grads_so_far(self) -> dict[str, Array] | None:
         known = any(member._grads_so_far() is not None for member in self._members)
         return self._own_grads() if known else None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, Self
+from weakref import WeakSet
 
 import numpy as np
 
 from rnncore import checks
 from rnncore.checks import Array
 from rnncore.initializers import undrawn
+from rnncore.layers.listening import GradientListener
 from rnncore.layers.options import device as checked_device
+from rnncore.sequences import Tape
 
 
 class Parametrised:
@@ -22,6 +25,8 @@ class Parametrised:
         self._params_view = MappingProxyType(params)
         self._grads: dict[str, Array] | None = None
         self._owner = object()  # what this layer's tapes bear; a new one makes old tapes foreign
+        self._listener: GradientListener | None = None
+        self._open_tapes: WeakSet[Tape] = WeakSet()  # kept while somebody listens
 
     @property
     def params(self) -> Mapping[str, Array]:
@@ -90,6 +95,22 @@ class Parametrised:
     def _grads_so_far(self) -> dict[str, Array] | None:
         """Return the gradients unless nobody has asked for them yet."""
         return self._grads
+
+    def _tellers(self) -> Iterator[Any]:
+        """Yield what tells of gradients of its own: this layer, or the members it is made of."""
+        yield self
+
+    def _open(self, tape: Tape) -> None:
+        """Take note of a tape whose gradient is still to come."""
+        if self._listener is not None:
+            self._open_tapes.add(tape)
+
+    def _listener_of_last(self, tape: Tape, retain: bool) -> GradientListener | None:
+        """Return whom to tell of a tape's gradient: nobody while another is still to come."""
+        if self._listener is None or retain:
+            return None
+        others = [other for other in self._open_tapes if other is not tape and not other.spent]
+        return None if others else self._listener
 
     def _params_changed(self) -> None:
         """Forget what was made of the parameters' old values."""

@@ -15,6 +15,7 @@ from rnncore.checks import Array
 from rnncore.initializers import draw_params
 from rnncore.layers import options
 from rnncore.layers.base import Layer, Outcome
+from rnncore.layers.listening import SUMMED_LAST, GradientListener, Report
 from rnncore.layout import Extent, State, give_sequence_state, take_sequence_state
 from rnncore.masks import Masks, draw_masks
 from rnncore.sequences import Inputs, PackedOnce, SequenceTape
@@ -224,7 +225,29 @@ class Recurrent(Layer):
     ) -> tuple[Array | None, State]:
         dx = self._layout.empty(tape.extent, self.input_size) if need_dx else None
         grads = list(self._own_grads().values())
-        return dx, sequences.backward(tape, dy, dend, dx, grads, retain)
+        listener = self._listener_of_last(tape, retain)
+        report = None
+        if listener is not None and self.num_layers > 1 and tape.packed.backend.name == "cpu":
+            report = self._report(listener, grads)
+        dstart = sequences.backward(tape, dy, dend, dx, grads, retain, report)
+        if listener is not None:
+            listener.finished(grads)
+        return dx, dstart
+
+    def _report(self, listener: GradientListener, grads: list[Array]) -> Report | None:
+        """Return where a listener wants each layer's gradients as soon as they are known."""
+        places = listener.places(grads)
+        if places is None:
+            return None
+        late = [name.startswith(SUMMED_LAST) for name in self._params]
+        early = [None if wait else place for place, wait in zip(places, late, strict=True)]
+        each = len(grads) // self.num_layers
+
+        def finished(layer: int) -> None:
+            of_layer = range(layer * each, (layer + 1) * each)
+            listener.filled([grads[i] for i in of_layer if not late[i]])
+
+        return early, finished
 
     def _params_changed(self) -> None:
         self._packed.drop()

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rnncore.checks import Array, array, wrong_shape
+from rnncore.checks import Array, any_array, array, wrong_shape
 
 
 def float_array(name: str, value: object, dtype: str, features: int | None = None) -> Array:
@@ -45,9 +45,15 @@ def shaped(name: str, value: object, dtype: str, shape: tuple[int, ...]) -> Arra
     return taken
 
 
+def listed(name: str, value: Any) -> Array:
+    """Return an array of whatever dtype, made of a list or a number where it is one."""
+    makes = isinstance(value, list | tuple | range | int | np.generic)
+    return np.asarray(value) if makes else any_array(name, value)
+
+
 def indices(name: str, value: Any, count: int, lowest: int = 0) -> npt.NDArray[np.int64]:
     """Return integers of any type as int64 in C order, from ``lowest`` to ``count - 1``."""
-    taken = np.asarray(value)
+    taken = listed(name, value)
     if taken.dtype.kind not in "iu" and taken.size:
         raise TypeError(f"{name}: expected integers, got {taken.dtype}")
     if taken.size and (taken.max() >= count or taken.min() < lowest):

@@ -91,7 +91,7 @@ class ElementwiseLoss(Loss, ABC):
             gradient *= given.dtype.type(scale)
             if counted is not None:
                 gradient = np.where(counted, gradient, given.dtype.type(0))
-            gradient = gradient.reshape(np.shape(prediction))
+            gradient = gradient.reshape(given.shape)
         return value, gradient
 
     @abstractmethod

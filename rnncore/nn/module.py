@@ -10,6 +10,7 @@ import numpy as np
 
 from rnncore.checks import Array
 from rnncore.layers import options
+from rnncore.layers.listening import GradientListener, telling
 from rnncore.layers.parameters import Parametrised, checked_entries
 
 
@@ -81,6 +82,14 @@ class Module:
         self._constants: dict[str, Array] = {}
         self._shared: dict[str, Shared] = {}
         self._kept: Any = None
+
+    _listener: GradientListener | None = None
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Have a subclass's ``backward`` tell a listener when it has succeeded."""
+        super().__init_subclass__(**options)
+        if "backward" in vars(cls):
+            cls.backward = telling(vars(cls)["backward"])  # type: ignore[attr-defined]
 
     @property
     def features(self) -> tuple[int | None, int | None] | None:
@@ -158,6 +167,12 @@ class Module:
                 others += [(prefix + k, id(shared.value)) for k, shared in holder._shared.items()]
         tied = {name: entries[key].name for name, key in others if key in entries}
         return list(entries.values()), tied
+
+    def _tellers(self) -> Iterator[Any]:
+        """Yield what tells of gradients of its own: this module, and what is inside."""
+        yield self
+        for _, part in self.parts():
+            yield from part._tellers()
 
     @property
     def params(self) -> Mapping[str, Array]:
@@ -271,7 +286,9 @@ class Module:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what ``forward`` kept: a copy or a pickle is the module, not the call."""
-        return {**vars(self), **dict.fromkeys(self._of_a_call)}
+        state = {**vars(self), **dict.fromkeys(self._of_a_call)}
+        state.pop("_listener", None)
+        return state
 
     def _options(self) -> str:
         """Return the constructor's arguments as ``repr`` shows them."""

@@ -76,7 +76,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def _take_targets(self, target: Any, classes: int) -> Any:
         """Return targets as int64, -1 where they do not count."""
-        taken, lowest = np.asarray(target), -(2**63)
+        taken, lowest = checks.listed("target", target), -(2**63)
         if self.ignore_index is None or taken.dtype.kind not in "iu":
             return checks.indices("target", taken, classes, lowest)
         ignored = taken == self.ignore_index

@@ -80,6 +80,16 @@ struct ForwardCall {
   Interrupt interrupt;
 };
 
+// Who is told of a layer's gradients as soon as they are known, before the call has ended.
+struct LayerReport {
+  // Called on the calling thread, for the last layer first; true asks the call to stop.
+  bool (*finished)(void* context, int64_t layer) = nullptr;
+  void* context = nullptr;
+  // L*K: where, just before, the layer's gradients so far plus this call's part of them are
+  // written. Not those of vectors that belong to options, which are null here.
+  std::vector<LayerGradients> totals;
+};
+
 struct BackwardCall {
   ForwardCall forward;        // as it was; y holds the results
   Sequence dy;                // (T, N, K*P); data null: zero
@@ -90,6 +100,7 @@ struct BackwardCall {
   void* dc0 = nullptr;
   std::vector<LayerGradients> gradients;  // added to, once all else is done
   bool retain = false;                    // leave the tape as it is
+  LayerReport report;
 };
 
 void forward(const PackedStack& packed, const ForwardCall& call, Tape* tape);
