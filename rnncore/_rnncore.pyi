@@ -61,7 +61,20 @@ def forward(
     keep: bool,
     recompute: bool,
     num_threads: int,
+    memory: _Array | None = None,
 ) -> Tape | None: ...
+def tape_width(spec: Spec, masked: Sequence[bool], recompute: bool) -> int: ...
+def tape_memory(spec: Spec, steps: int, batch: int, width: int) -> _Array: ...
+def tape_in(
+    packed: Packed,
+    memory: _Array,
+    steps: int,
+    batch: int,
+    lengths: NDArray[np.int64] | None,
+    resets: NDArray[np.bool_] | None,
+    masks: Sequence[Sequence[_Array | None]] | None,
+    recompute: bool,
+) -> Tape: ...
 def backward(
     packed: Packed,
     tape: Tape,
@@ -79,6 +92,7 @@ def backward(
     grads: Sequence[_Array],
     retain: bool,
     num_threads: int,
+    overwrite: bool = False,
     report: tuple[Sequence[_Array | None], Callable[[int], object]] | None = None,
 ) -> None: ...
 def isa() -> str: ...

@@ -172,9 +172,38 @@ struct Packed {
 };
 
 struct PyTape {
+  PyTape() = default;
+  PyTape(void* at, int64_t bytes) : tape(at, bytes) {}
   rnncore::Tape tape;
+  py::object memory;  // what it lies in, if that is the caller's
   std::vector<int64_t> x_shape;
 };
+
+// Uninitialised numbers of the stack's dtype, (steps, batch, width), for a tape to lie in.
+py::array tape_memory(const StackSpec& s, int64_t steps, int64_t batch, int64_t width) {
+  within("steps", steps, 0, int64_t{1} << 40);
+  within("batch", batch, 0, int64_t{1} << 20);
+  within("width", width, 0, int64_t{1} << 40);
+  const int64_t item = s.item_size();
+  if (batch && width && steps > INT64_MAX / item / batch / width) throw std::bad_alloc();
+  auto memory = std::make_unique<rnncore::TapeMemory>(steps * batch * width * item);
+  void* data = memory->data();
+  const py::capsule owner(memory.release(),
+                          [](void* held) { delete static_cast<rnncore::TapeMemory*>(held); });
+  return py::array(py::dtype(item == 4 ? "f4" : "f8"),
+                   std::vector<py::ssize_t>{steps, batch, width}, data, owner);
+}
+
+// A tape in memory of its own, or in a contiguous array of the caller's.
+std::unique_ptr<PyTape> make_tape(const StackSpec& s, const py::object& memory) {
+  if (memory.is_none()) return std::make_unique<PyTape>();
+  const py::array array = memory;
+  if (array.size() == 0) return std::make_unique<PyTape>();  // at no address in particular
+  void* data = contiguous("memory", memory, 'f', s.item_size(), shape_of(array), true);
+  auto tape = std::make_unique<PyTape>(data, array.nbytes());
+  tape->memory = memory;
+  return tape;
+}
 
 // A list of masks with an entry, or None, for each of `count`.
 template <class Take>
@@ -244,6 +273,20 @@ rnncore::ForwardCall make_call(const StackSpec& s, const py::array& x, py::handl
   return call;
 }
 
+void take_rows(rnncore::ForwardCall& call, py::handle lengths, py::handle resets) {
+  if (!lengths.is_none()) {
+    call.lengths =
+        static_cast<const int64_t*>(contiguous("lengths", lengths, 'i', 8, {call.batch}, false));
+    for (int64_t i = 0; i < call.batch; ++i) {
+      if (call.lengths[i] >= 0 && call.lengths[i] <= call.steps) continue;
+      throw py::value_error("lengths: expected 0 to " + std::to_string(call.steps));
+    }
+  }
+  const std::vector<int64_t> places = {call.steps, call.batch};
+  call.resets = static_cast<const unsigned char*>(
+      contiguous_or_none("resets", resets, 'b', 1, places, false));
+}
+
 // Runs without the GIL; a signal handler that raised is Python's error to report.
 template <class Work>
 void released(const Work& work) {
@@ -257,22 +300,13 @@ void released(const Work& work) {
 
 py::object forward(const Packed& packed, const py::array& x, py::handle h0, py::handle c0,
                    py::handle lengths, py::handle resets, py::handle y, py::handle hn,
-                   py::handle cn, py::handle masks, bool keep, bool recompute, int num_threads) {
+                   py::handle cn, py::handle masks, bool keep, bool recompute, int num_threads,
+                   const py::object& memory) {
   const StackSpec& s = packed.spec;
   rnncore::ForwardCall call = make_call(s, x, h0, c0, masks, y, true, num_threads);
   const int64_t item = s.item_size(), layers = s.num_layers * s.num_directions;
-  auto tape = keep ? std::make_unique<PyTape>() : nullptr;
-  if (!lengths.is_none()) {
-    call.lengths =
-        static_cast<const int64_t*>(contiguous("lengths", lengths, 'i', 8, {call.batch}, false));
-    for (int64_t i = 0; i < call.batch; ++i) {
-      if (call.lengths[i] >= 0 && call.lengths[i] <= call.steps) continue;
-      throw py::value_error("lengths: expected 0 to " + std::to_string(call.steps));
-    }
-  }
-  const std::vector<int64_t> places = {call.steps, call.batch};
-  call.resets = static_cast<const unsigned char*>(
-      contiguous_or_none("resets", resets, 'b', 1, places, false));
+  auto tape = keep ? make_tape(s, memory) : nullptr;
+  take_rows(call, lengths, resets);
   call.recompute = recompute;
   call.hn = contiguous("hn", hn, 'f', item, {layers, call.batch, s.outputs()}, true);
   if (s.carries_c()) {
@@ -305,10 +339,26 @@ rnncore::LayerReport take_report(const StackSpec& s, py::handle given) {
   return report;
 }
 
+// The tape that a forward call of these shapes left in `memory`.
+std::unique_ptr<PyTape> tape_in(const Packed& packed, const py::object& memory, int64_t steps,
+                                int64_t batch, py::handle lengths, py::handle resets,
+                                py::handle masks, bool recompute) {
+  rnncore::ForwardCall call;
+  call.steps = steps;
+  call.batch = batch;
+  call.masks = take_masks(packed.spec, masks, steps, batch);
+  call.recompute = recompute;
+  take_rows(call, lengths, resets);
+  auto tape = make_tape(packed.spec, memory);
+  rnncore::find_again(*packed.stack, call, tape->tape);
+  tape->x_shape = {steps, batch};
+  return tape;
+}
+
 void backward(const Packed& packed, PyTape& tape, const py::array& x, py::handle y, py::handle h0,
               py::handle c0, py::handle masks, py::handle dy, py::handle dhn, py::handle dcn,
               py::handle dx, py::handle dh0, py::handle dc0, const py::list& grads, bool retain,
-              int num_threads, py::handle report) {
+              int num_threads, bool overwrite, py::handle report) {
   const StackSpec& s = packed.spec;
   rnncore::BackwardCall call;
   call.forward = make_call(s, x, h0, c0, masks, y, false, num_threads);
@@ -332,6 +382,7 @@ void backward(const Packed& packed, PyTape& tape, const py::array& x, py::handle
   call.gradients = layer_arrays<void*>(s, grads, "grads", true);
   call.retain = retain;
   call.report = take_report(s, report);
+  call.overwrite = overwrite;
   released([&] { rnncore::backward(*packed.stack, tape.tape, call); });
 }
 
@@ -381,11 +432,20 @@ void bind_stack(py::module_& m) {
       .def_property_readonly("spent", [](const PyTape& t) { return t.tape.spent(); });
   m.def("forward", &forward, py::arg("packed"), py::arg("x"), py::arg("h0"), py::arg("c0"),
         py::arg("lengths"), py::arg("resets"), py::arg("y"), py::arg("hn"), py::arg("cn"),
-        py::arg("masks"), py::arg("keep"), py::arg("recompute"), py::arg("num_threads"));
+        py::arg("masks"), py::arg("keep"), py::arg("recompute"), py::arg("num_threads"),
+        py::arg("memory") = py::none());
+  m.def("tape_width", &rnncore::tape_width, py::arg("spec"), py::arg("masked"),
+        py::arg("recompute"));
+  m.def("tape_memory", &tape_memory, py::arg("spec"), py::arg("steps"), py::arg("batch"),
+        py::arg("width"));
+  m.def("tape_in", &tape_in, py::arg("packed"), py::arg("memory"), py::arg("steps"),
+        py::arg("batch"), py::arg("lengths"), py::arg("resets"), py::arg("masks"),
+        py::arg("recompute"));
   m.def("backward", &backward, py::arg("packed"), py::arg("tape"), py::arg("x"), py::arg("y"),
         py::arg("h0"), py::arg("c0"), py::arg("masks"), py::arg("dy"), py::arg("dhn"),
         py::arg("dcn"), py::arg("dx"), py::arg("dh0"), py::arg("dc0"), py::arg("grads"),
-        py::arg("retain"), py::arg("num_threads"), py::arg("report") = py::none());
+        py::arg("retain"), py::arg("num_threads"), py::arg("overwrite") = false,
+        py::arg("report") = py::none());
 }
 
 }  // namespace rnncore_python

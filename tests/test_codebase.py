@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 import tomllib
 from collections.abc import Iterator
@@ -268,6 +269,7 @@ def test_lint_tools_are_pinned() -> None:
 # --- public names ---------------------------------------------------------------------------------
 
 PUBLIC_MODULES = [rnncore, functional, reference, nn, train, diagnose, models, distributed]
+OPTIONAL_MODULES = {"torch": "rnncore.torch"}  # package needed: module, with a page of its own
 
 
 @pytest.mark.parametrize("module", PUBLIC_MODULES, ids=lambda module: module.__name__)
@@ -285,6 +287,12 @@ def test_public_names_are_listed_and_documented(module: object) -> None:
             assert not undocumented
         if callable(public):
             assert public.__doc__, name
+
+
+@pytest.mark.parametrize(("package", "name"), OPTIONAL_MODULES.items())
+def test_public_names_of_optional_modules_are_documented(package: str, name: str) -> None:
+    pytest.importorskip(package)
+    test_public_names_are_listed_and_documented(importlib.import_module(name))
 
 
 def test_the_api_page_names_every_public_name() -> None:

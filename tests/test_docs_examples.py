@@ -44,8 +44,8 @@ def run(test: doctest.DocTest) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_of_the_page_run(page: Path) -> None:
     text = examples_in(page)
-    for package in OPTIONAL:
-        if f">>> import {package}\n" in text and find_spec(package) is None:
+    for package in sorted(OPTIONAL):
+        if f"import {package}\n" in text and find_spec(package) is None:
             pytest.skip(f"no {package}")
     run(doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0))
 

@@ -13,6 +13,7 @@ void backward_as(const PackedStack& packed, Tape::Content& tape, const BackwardC
   Lease lease(run.members());
   run.fit(lease.size());
   overwritten = !call.retain;
+  if (call.overwrite) run.clear_gradients();
   if (!run.run(lease)) throw Interrupted();
   run.write_states();
   run.add_gradients(lease);

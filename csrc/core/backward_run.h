@@ -34,6 +34,7 @@ class BackwardRun {
   int members() const { return threads_; }
   bool run(Lease& lease);
   void write_states() const;
+  void clear_gradients() const;      // those that are added to although they are to be written
   void add_gradients(Lease& lease);  // what is in scratch
 
  private:

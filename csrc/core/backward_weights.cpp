@@ -257,8 +257,12 @@ void BackwardRun<T>::add_job(void* self, Run&, int index) {
   for (size_t i = 0; i < b.directions_.size(); ++i) {
     for (const Waiting& part : b.waiting(i)) {
       const Range mine = part_of(part.count, index, b.threads_);
-      T* to = static_cast<T*>(b.call_.gradients[i].*part.place);
-      b.kernels_.add(to + mine.begin, part.sum + mine.begin, mine.end - mine.begin);
+      T* to = static_cast<T*>(b.call_.gradients[i].*part.place) + mine.begin;
+      if (b.call_.overwrite) {
+        std::copy_n(part.sum + mine.begin, mine.end - mine.begin, to);
+      } else {
+        b.kernels_.add(to, part.sum + mine.begin, mine.end - mine.begin);
+      }
     }
   }
 }
@@ -297,6 +301,29 @@ void BackwardRun<T>::add_vectors(int64_t which) {
   add(at.norm_recurrent, shape.recurrent_gates, shape.recurrent_order, to.norm_hh);
   add(at.norm_c, 1, kFirst, to.norm_c);
   add(at.norm_c_bias, 1, kFirst, to.norm_c_bias);
+}
+
+template <class T>
+void BackwardRun<T>::clear_gradients() const {
+  const int64_t units = spec_.hidden_size, height = spec_.gates() * units;
+  const auto clear = [](void* array, int64_t count) {
+    if (array) std::fill_n(static_cast<T*>(array), count, T(0));
+  };
+  for (size_t i = 0; i < directions_.size(); ++i) {
+    const LayerGradients& to = call_.gradients[i];
+    clear(to.peephole, 3 * units);
+    clear(to.norm_ih, height);
+    clear(to.norm_hh, height);
+    clear(to.norm_c, units);
+    clear(to.norm_c_bias, units);
+    if (!adds_at_once_) continue;
+    clear(to.weight_ih,
+          height * spec_.layer_inputs(static_cast<int64_t>(i) / spec_.num_directions));
+    clear(to.weight_hh, height * spec_.outputs());
+    clear(to.bias_ih, height);
+    clear(to.bias_hh, height);
+    clear(to.weight_hr, spec_.proj_size * units);
+  }
 }
 
 template <class T>

@@ -17,37 +17,6 @@ void forward_as(const PackedStack& packed, const ForwardCall& call, Tape::Conten
 
 }  // namespace
 
-Tape::Tape() : content_(std::make_unique<Content>()) {}
-Tape::~Tape() = default;
-bool Tape::spent() const { return content_->readers.load() == Content::kSpent; }
-
-void Tape::Content::claim(bool retain) {
-  int now = readers.load();
-  do {
-    if (now == kSpent) throw std::runtime_error("tape: it was consumed by an earlier backward");
-    if (now > 0 && !retain) throw std::runtime_error("tape: another thread is reading it");
-  } while (!readers.compare_exchange_weak(now, retain ? now + 1 : kSpent));
-}
-
-void Tape::Content::release(bool retain, bool overwritten) {
-  if (retain) {
-    readers.fetch_sub(1);
-  } else if (!overwritten) {
-    readers.store(0);
-  }
-}
-
-int64_t Tape::nbytes() const {
-  size_t bytes = 0;
-  for (const LayerTape& layer : content_->layers) {
-    bytes += layer.slots.size() + layer.c.size() + layer.hidden.size();
-    bytes += layer.norm_input.size() + layer.norm_recurrent.size() + layer.inverse.size();
-  }
-  for (const Buffer& buffer : content_->outputs) bytes += buffer.size();
-  for (const Buffer& buffer : content_->masked) bytes += buffer.size();
-  return static_cast<int64_t>(bytes);
-}
-
 void forward(const PackedStack& packed, const ForwardCall& call, Tape* tape) {
   if (tape && packed.spec().weights != Weights::full) {
     throw std::invalid_argument("tape: reduced weights are for inference");

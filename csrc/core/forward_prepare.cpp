@@ -57,16 +57,15 @@ ForwardRun<T>::ForwardRun(const PackedStack& packed, const ForwardCall& call, Ta
       kernels_(kernels_of<T>(*packed_.table)),
       weights_(weight_kernels<T>(*packed_.table, packed_.spec.weights)),
       tape_(tape) {
-  Sequences& sequences = tape ? tape->sequences : own_sequences_;
-  sequences = Sequences(call.steps, call.batch, call.lengths, call.resets);
-  sequences_ = &sequences;
+  if (tape) {
+    tape->lay_out<T>(packed_, call);
+    tape->clear_unused<T>(packed_);
+  } else {
+    own_sequences_ = Sequences(call.steps, call.batch, call.lengths, call.resets);
+  }
+  sequences_ = tape ? &tape->sequences : &own_sequences_;
   state_stride_ = padded(std::max(spec_.hidden_size, spec_.outputs()));
   slots_stride_ = slots_stride_of<T>(packed_.slot_row());
-  if (tape) {
-    tape->spec = spec_;
-    tape->slots_stride = slots_stride_;
-    tape->recompute = call.recompute;
-  }
   masks_ = call.masks.inputs;
   masks_.resize(static_cast<size_t>(spec_.num_layers));
   make_crew(together_, threads);
@@ -131,11 +130,10 @@ int64_t ForwardRun<T>::inner_steps() const {
 
 template <class T>
 void ForwardRun<T>::allocate_states() {
-  const int64_t batch = sequences_->batch(), live = sequences_->live();
+  const int64_t batch = sequences_->batch();
   const int64_t wide = padded(spec_.hidden_size);
   const size_t count = static_cast<size_t>(spec_.num_layers * spec_.num_directions);
   directions_.resize(count);
-  if (tape_) tape_->layers.resize(count);
   for (size_t i = 0; i < count; ++i) {
     Direction& d = directions_[i];
     for (int side = 0; side < 2; ++side) {
@@ -147,33 +145,21 @@ void ForwardRun<T>::allocate_states() {
     d.x.allocate(batch);
     d.y.allocate(batch);
     if (spec_.has_hidden() && !keeps_gates()) d.hidden = Buffer::of<T>(batch * wide);
-    if (!tape_) continue;
-    LayerTape& tape = tape_->layers[i];
-    if (spec_.carries_c()) tape.c = Buffer::of<T>(live * wide);
-    if (!keeps_gates()) continue;
-    tape.slots = Buffer::of<T>(live * slots_stride_);
-    if (spec_.has_hidden()) tape.hidden = Buffer::of<T>(live * wide);
-    if (!spec_.layer_norm) continue;
-    tape.norm_input = Buffer::of<T>(live * packed_.shape.input_gates * wide);
-    tape.norm_recurrent = Buffer::of<T>(live * packed_.shape.recurrent_gates * wide);
-    tape.inverse = Buffer::of<T>(live * kInverses);
   }
 }
 
-// What lies between the input and the last layer's output.
+// What lies between the input and the last layer's output, where no tape has it.
 template <class T>
 void ForwardRun<T>::allocate_between() {
   const int64_t batch = sequences_->batch(), layers = spec_.num_layers;
   const int64_t outputs = spec_.num_directions * spec_.outputs();
-  std::vector<Buffer>& inner = tape_ ? tape_->outputs : inner_;
-  for (int64_t i = 0; i + 1 < layers && (tape_ || i < 2); ++i) {
-    inner.push_back(Buffer::of<T>(inner_steps() * batch * outputs));
+  for (int64_t i = 0; !tape_ && i + 1 < layers && i < 2; ++i) {
+    inner_.push_back(Buffer::of<T>(inner_steps() * batch * outputs));
   }
-  std::vector<Buffer>& masked = tape_ ? tape_->masked : masked_;
-  for (int64_t layer = 0; layer < layers; ++layer) {
+  for (int64_t layer = 0; !tape_ && layer < layers; ++layer) {
     const bool has = masks_[static_cast<size_t>(layer)].data != nullptr;
     const int64_t values = inner_steps() * batch * spec_.layer_inputs(layer);
-    masked.push_back(has ? Buffer::of<T>(values) : Buffer());
+    masked_.push_back(has ? Buffer::of<T>(values) : Buffer());
   }
   const int64_t rows = chunk_ * batch, wide = padded(spec_.hidden_size);
   for (int64_t d = 0; d < spec_.num_directions && !keeps_gates(); ++d) {

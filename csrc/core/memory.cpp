@@ -133,8 +133,16 @@ Buffer::Buffer(size_t bytes) : size_(bytes) {
   if (poisoned.load(std::memory_order_relaxed)) std::memset(data_, 0xff, block);
 }
 
+Buffer Buffer::at(void* memory, size_t bytes) {
+  Buffer buffer;
+  buffer.data_ = memory;
+  buffer.size_ = bytes;
+  buffer.owned_ = false;
+  return buffer;
+}
+
 Buffer::~Buffer() {
-  if (!data_) return;
+  if (!data_ || !owned_) return;
   live.fetch_sub(1, std::memory_order_relaxed);
   const size_t block = rounded(size_ ? size_ : 1);
   if (block < kLarge) {
@@ -145,11 +153,14 @@ Buffer::~Buffer() {
 }
 
 Buffer::Buffer(Buffer&& other) noexcept
-    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+    : data_(std::exchange(other.data_, nullptr)),
+      size_(std::exchange(other.size_, 0)),
+      owned_(other.owned_) {}
 
 Buffer& Buffer::operator=(Buffer&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(size_, other.size_);
+  std::swap(owned_, other.owned_);
   return *this;
 }
 

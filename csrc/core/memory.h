@@ -20,6 +20,8 @@ class Buffer {
   Buffer(const Buffer&) = delete;
   Buffer& operator=(const Buffer&) = delete;
 
+  // Someone else's memory, which outlives this object.
+  static Buffer at(void* memory, size_t bytes);
   template <class T>
   static Buffer of(int64_t count) {
     return Buffer(checked_bytes(count, sizeof(T)));
@@ -43,6 +45,7 @@ class Buffer {
   static size_t checked_bytes(int64_t count, size_t item);
   void* data_ = nullptr;
   size_t size_ = 0;  // as asked
+  bool owned_ = true;
 };
 
 }  // namespace rnncore

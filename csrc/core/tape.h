@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "core/memory.h"
+#include "core/packed.h"
 #include "core/sequences.h"
 #include "rnncore/stack.h"
 
@@ -37,6 +38,18 @@ struct Tape::Content {
   void claim(bool retain);
   void release(bool retain, bool overwritten);
 
+  // Makes room for what forward leaves. Given memory is cut up in the same way every time, so that
+  // a tape can be found again in it.
+  template <class T>
+  void lay_out(const PackedStack::Content& packed, const ForwardCall& call);
+  template <class T>
+  Buffer take(int64_t count);
+  // Writes zeros to what forward writes nothing to, in given memory: its owner may compare it.
+  template <class T>
+  void clear_unused(const PackedStack::Content& packed);
+
+  char* given = nullptr;  // what is left of a caller's memory; null: blocks of the tape's own
+  int64_t given_bytes = 0;
   StackSpec spec;
   bool recompute = false;  // slots, hidden and normalised products are made again in backward
   Sequences sequences;

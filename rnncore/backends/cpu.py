@@ -15,6 +15,7 @@ name = "cpu"
 
 forward = _rnncore.forward
 backward = _rnncore.backward
+tape_in = _rnncore.tape_in
 
 
 def pack(spec: CellSpec, params: Sequence[Array], num_threads: int, weights: str = "full") -> Any:
@@ -30,8 +31,18 @@ def stream(packed: Any, spec: CellSpec, batch: int) -> CoreStream:
     return core_stream
 
 
+def tape_width(spec: CellSpec, masked: Sequence[bool], recompute: bool) -> int:
+    """Return how many numbers a tape takes, at most, for each step and row."""
+    return _rnncore.tape_width(_core_spec(spec), masked, recompute)
+
+
+def tape_memory(spec: CellSpec, steps: int, batch: int, width: int) -> Array:
+    """Return memory for a tape, whose blocks are kept for the next one when it goes."""
+    return _rnncore.tape_memory(_core_spec(spec), steps, batch, width)
+
+
 @lru_cache(maxsize=256)
-def _core_spec(spec: CellSpec, weights: str) -> Any:
+def _core_spec(spec: CellSpec, weights: str = "full") -> Any:
     return _rnncore.Spec(
         cell=spec.cell,
         input_size=spec.input_size,

@@ -75,6 +75,7 @@ class Backend(Protocol):
         keep: bool,
         recompute: bool,
         num_threads: int,
+        memory: Array | None = None,
     ) -> Any:
         """Run a sequence.
 
@@ -104,6 +105,8 @@ class Backend(Protocol):
             backend may ignore it.
         num_threads : int
             How many threads to use at most.
+        memory : ndarray (T, N, width), optional
+            Where a :class:`TapeBackend` puts the tape. Other backends may ignore it.
 
         Returns
         -------
@@ -129,14 +132,45 @@ class Backend(Protocol):
         grads: Sequence[Array],
         retain: bool,
         num_threads: int,
+        overwrite: bool = False,
     ) -> None:
         """Run a sequence's gradient.
 
         Takes the arrays of :meth:`forward` again, and the gradients of its results (None for
-        zeros). Writes `dx` (unless None), `dh0` and `dc0`, and adds into `grads` at the very end.
+        zeros). Writes `dx` (unless None), `dh0` and `dc0`, and adds into `grads` at the very end;
+        with `overwrite` it writes these too, whatever they held.
         The tape is spent afterwards unless `retain` is set. The C++ core alone takes a `report`
         besides, :data:`rnncore.layers.listening.Report`: it tells of each layer's gradients.
         """
 
     def stream(self, packed: Any, spec: CellSpec, batch: int) -> CoreStream:
         """Return a stream over packed weights of one direction, starting from zeros."""
+
+
+class TapeBackend(Backend, Protocol):
+    """Run recurrences whose tapes lie in memory that the caller owns."""
+
+    def tape_width(self, spec: CellSpec, masked: Sequence[bool], recompute: bool) -> int:
+        """Return how many numbers a tape takes, at most, for each step and row.
+
+        `masked` says of each layer whether its input has a mask; empty for none.
+        """
+
+    def tape_memory(self, spec: CellSpec, steps: int, batch: int, width: int) -> Array:
+        """Return uninitialised memory ``(T, N, width)`` for a tape."""
+
+    def tape_in(
+        self,
+        packed: Any,
+        memory: Array,
+        steps: int,
+        batch: int,
+        lengths: Array | None,
+        resets: Array | None,
+        masks: Masks | None,
+        recompute: bool,
+    ) -> CoreTape:
+        """Return the tape that :meth:`forward`, with these arguments, left in `memory`.
+
+        `memory` may be a copy; it is C-contiguous and 64 divides its address.
+        """

@@ -100,6 +100,7 @@ def forward(
     keep: bool,
     recompute: bool,
     num_threads: int,
+    memory: Array | None = None,
 ) -> Tape | None:
     """Run a sequence step by step; the tape holds everything whether to `recompute` or not."""
     results = reference.forward(
@@ -128,6 +129,7 @@ def backward(
     grads: Sequence[Array],
     retain: bool,
     num_threads: int,
+    overwrite: bool = False,
 ) -> None:
     """Run a sequence's gradient step by step."""
     results = reference.backward(packed.spec, packed.params, tape.contents, dy, dhn, dcn)
@@ -139,7 +141,7 @@ def backward(
     if dc0 is not None:
         dc0[...] = results[2]
     for grad, (_, value) in zip(grads, _in_order(packed.spec, results[3]), strict=True):
-        grad += value
+        grad[...] = value if overwrite else grad + value
 
 
 def _in_order(spec: CellSpec, grads: Mapping[str, Array]) -> list[tuple[str, Array]]:

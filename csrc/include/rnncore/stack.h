@@ -37,10 +37,28 @@ class PackedStack {
   std::unique_ptr<Content> content_;
 };
 
+// Memory that a caller may put a tape into, from the store that keeps freed blocks.
+class TapeMemory {
+ public:
+  explicit TapeMemory(int64_t bytes);
+  ~TapeMemory();
+  TapeMemory(const TapeMemory&) = delete;
+  TapeMemory& operator=(const TapeMemory&) = delete;
+
+  void* data() const;
+
+  struct Content;
+
+ private:
+  std::unique_ptr<Content> content_;
+};
+
 // What a forward pass keeps for backward: gates, c, inner layers' outputs, the order of rows.
 class Tape {
  public:
   Tape();
+  // In memory of the caller's, 64-byte aligned, that outlives this object; see tape_width().
+  Tape(void* memory, int64_t bytes);
   ~Tape();
   Tape(const Tape&) = delete;
   Tape& operator=(const Tape&) = delete;
@@ -99,11 +117,20 @@ struct BackwardCall {
   void* dh0 = nullptr;  // written
   void* dc0 = nullptr;
   std::vector<LayerGradients> gradients;  // added to, once all else is done
+  bool overwrite = false;                 // write the gradients instead: their memory may be fresh
   bool retain = false;                    // leave the tape as it is
   LayerReport report;
 };
 
 void forward(const PackedStack& packed, const ForwardCall& call, Tape* tape);
 void backward(const PackedStack& packed, Tape& tape, const BackwardCall& call);
+
+// Numbers of the stack's dtype that a tape takes of a caller's memory, at most, for each of a
+// call's steps * batch places; `masked` says which layers' inputs have a mask (empty: none).
+int64_t tape_width(const StackSpec& spec, const std::vector<bool>& masked, bool recompute);
+
+// Finds in a new Tape's memory what forward() left there. `call` is that one; of its arrays only
+// lengths, resets and which masks there are count.
+void find_again(const PackedStack& packed, const ForwardCall& call, Tape& tape);
 
 }  // namespace rnncore
