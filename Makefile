@@ -1,9 +1,11 @@
 # make demo   trains the character model on a novel        make test   runs the whole suite
+# make test-cuda   runs it on a GPU                        make bench-cuda   measures there
 # Each sets up .venv on its first call. PYTHON=/path/to/python3.12 chooses the interpreter.
 
 PYTHON ?= python3
 VENV ?= .venv
 RNNCORE_TEST_TORCH ?= 0
+CUDA ?= cuda13
 TORCH := torch==2.13.0
 APT_LINE := sudo apt install build-essential python3-dev python3-venv
 
@@ -12,8 +14,10 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --editable
 SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.inl csrc/include/rnncore/*.h src/*)
 ARGS ?=
+# Small shapes, every cell, forward and backward: under the sanitizer all is many times slower.
+SANITIZED := tests/test_minimal.py tests/test_cuda_device.py
 
-.PHONY: help demo test test-nightly docs bench lint wheel clean build
+.PHONY: help demo test test-nightly test-cuda docs bench bench-cuda lint wheel clean build
 
 help:
 	@sed -n 's/^# //p;/^$$/q' Makefile
@@ -26,6 +30,20 @@ test: $(VENV)/.test $(VENV)/.torch-$(RNNCORE_TEST_TORCH) $(VENV)/.built
 
 test-nightly: $(VENV)/.test $(VENV)/.torch-$(RNNCORE_TEST_TORCH) $(VENV)/.built
 	$(BIN)/python -m pytest -m nightly $(ARGS)
+
+# On a machine with a GPU. CUDA=cuda12 where the driver is of CUDA 12.
+test-cuda: $(VENV)/.test $(VENV)/.$(CUDA) $(VENV)/.built
+	$(BIN)/python -m pytest --device cuda $(ARGS)
+	@command -v compute-sanitizer >/dev/null || { \
+	  echo "compute-sanitizer is not here: memory and races are not checked"; exit 0; }; \
+	for tool in memcheck initcheck racecheck synccheck; do \
+	  echo "compute-sanitizer --tool $$tool"; \
+	  compute-sanitizer --tool $$tool --error-exitcode 1 --log-file /dev/stderr \
+	    $(BIN)/python -m pytest -q --device cuda $(SANITIZED) || exit 1; \
+	done
+
+bench-cuda: $(VENV)/.bench $(VENV)/.$(CUDA) $(VENV)/.torch-$(RNNCORE_TEST_TORCH) $(VENV)/.built
+	$(BIN)/rnncore bench --device cuda $(ARGS)
 
 docs: $(VENV)/.docs $(VENV)/.built
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html
@@ -81,6 +99,10 @@ $(VENV)/.examples $(VENV)/.docs $(VENV)/.bench $(VENV)/.lint: $(VENV)/.%: $(VENV
 
 $(VENV)/.test: $(VENV)/.base
 	$(INSTALL) '.[test,examples]'
+	@touch $@ $(VENV)/.built
+
+$(VENV)/.cuda12 $(VENV)/.cuda13: $(VENV)/.%: $(VENV)/.base
+	$(INSTALL) '.[$*]'
 	@touch $@ $(VENV)/.built
 
 $(VENV)/.wheel: $(VENV)/.base

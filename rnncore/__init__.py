@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rnncore import functional, nn, reference
+from rnncore import cuda, functional, nn, reference
 from rnncore._version import __version__
 from rnncore.config import get_include, show_config
+from rnncore.cuda import allow_tf32, tf32_allowed
 from rnncore.errors import DeviceError, FormatError
 from rnncore.io import load, save
 from rnncore.layers import (
@@ -32,6 +33,8 @@ __all__ = [
     "RNNCell",
     "Stack",
     "__version__",
+    "allow_tf32",
+    "cuda",
     "functional",
     "get_include",
     "get_num_threads",
@@ -41,6 +44,7 @@ __all__ = [
     "save",
     "set_num_threads",
     "show_config",
+    "tf32_allowed",
     "threads",
 ]
 

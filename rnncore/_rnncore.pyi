@@ -161,3 +161,68 @@ def write_safetensors(
     path: str | bytes, tensors: dict[str, _Array], metadata: dict[str, str]
 ) -> None: ...
 def read_safetensors(path: str | bytes) -> tuple[dict[str, _Array], dict[str, str]]: ...
+
+class CudaCell:
+    phases: int
+    has_plain: bool
+
+class CudaProgram:
+    def __init__(self, device: int, kernels: dict[str, int], width: int) -> None: ...
+
+_Strided = tuple[int, int, int]
+
+class CudaStack:
+    def __init__(self, spec: Spec, dtype: str, params: list[int]) -> None: ...
+    nbytes: int
+    def pack(self, program: CudaProgram, stream: int, block: int) -> None: ...
+
+class CudaSequence:
+    def __init__(
+        self,
+        stack: CudaStack,
+        steps: int,
+        batch: int,
+        host_lengths: list[int] | None,
+        lengths: int,
+        resets: int,
+        x: _Strided,
+        h0: int,
+        c0: int,
+        masks: tuple[list[Any], ...] | None,
+    ) -> None: ...
+    def tape_bytes(self, keep: bool) -> int: ...
+    def forward_bytes(self) -> int: ...
+    def backward_bytes(self, retain: bool) -> int: ...
+    def forward(
+        self,
+        program: CudaProgram,
+        stream: int,
+        allow_tf32: bool,
+        tape: int,
+        workspace: int,
+        keep: bool,
+        y: _Strided,
+        hn: int,
+        cn: int,
+    ) -> None: ...
+    def backward(
+        self,
+        program: CudaProgram,
+        stream: int,
+        allow_tf32: bool,
+        tape: int,
+        workspace: int,
+        dy: _Strided,
+        dhn: int,
+        dcn: int,
+        dx: _Strided,
+        dh0: int,
+        dc0: int,
+        gradients: list[int],
+        retain: bool,
+    ) -> None: ...
+
+def cuda_cells() -> dict[str, CudaCell]: ...
+def cuda_device() -> int: ...
+def cuda_width(spec: Spec, dtype: str) -> int: ...
+def cuda_widths(cell: str, dtype: str) -> list[int]: ...

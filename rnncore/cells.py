@@ -53,6 +53,20 @@ def carries_c(cell: str) -> bool:
     return len(PLAIN_ACTIVATIONS[cell]) == 3
 
 
+def numpy_dtype(name: str) -> np.dtype[Any]:
+    """Return the NumPy type of a name; bfloat16 is that of `ml_dtypes`."""
+    if name != "bfloat16":
+        return np.dtype(name)
+    try:
+        from ml_dtypes import bfloat16
+    except ImportError as error:
+        raise ImportError(
+            "dtype: bfloat16 arrays are those of ml_dtypes: pip install ml_dtypes"
+        ) from error
+    dtype: np.dtype[Any] = np.dtype(bfloat16)
+    return dtype
+
+
 @dataclass(frozen=True)
 class CellSpec:
     """Say which recurrence a layer runs.
@@ -69,8 +83,9 @@ class CellSpec:
         Whether the gates have ``bias_ih`` and ``bias_hh``.
     nonlinearity : {"tanh", "relu"}
         Activation of the ``rnn`` cell; the other cells ignore it.
-    dtype : {"float32", "float64"}
-        Type of every array.
+    dtype : {"float32", "float64", "float16", "bfloat16"}
+        Type of sequences and their gradients. Parameters and states have it too, but float32 beside
+        the last two, which CUDA devices alone run.
     peephole : bool
         Whether the LSTM's i and f see ``c[t-1]`` and its o sees ``c[t]``.
     coupled : bool
@@ -154,8 +169,18 @@ class CellSpec:
 
     @cached_property
     def numpy_dtype(self) -> np.dtype[Any]:
-        """Type of every array, as NumPy has it."""
-        return np.dtype(self.dtype)
+        """Type of x, y and their gradients, and of what dropout multiplies them by."""
+        return numpy_dtype(self.dtype)
+
+    @cached_property
+    def param_dtype(self) -> np.dtype[Any]:
+        """Type of parameters and their gradients."""
+        return np.dtype("float32") if self.numpy_dtype.itemsize == 2 else self.numpy_dtype
+
+    @cached_property
+    def state_dtype(self) -> np.dtype[Any]:
+        """Type of states and their gradients."""
+        return self.param_dtype
 
     @cached_property
     def has_cell_state(self) -> bool:

@@ -38,7 +38,7 @@ def size(name: str, value: object, minimum: int = 1) -> int:
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {_told(value)}") from None
+        raise TypeError(f"{name}: expected an integer, got {told(value)}") from None
     if number < minimum:
         raise ValueError(f"{name}: expected an integer of at least {minimum}, got {number}")
     return number
@@ -48,13 +48,13 @@ def flag(name: str, value: object) -> bool:
     """Return `value` if it is a bool."""
     if isinstance(value, bool | np.bool_):
         return bool(value)
-    raise TypeError(f"{name}: expected True or False, got {_told(value)}")
+    raise TypeError(f"{name}: expected True or False, got {told(value)}")
 
 
 def real(name: str, value: object) -> float:
     """Return `value` as a finite float; bool is not a number here."""
     if isinstance(value, bool | np.bool_ | complex | str) or not hasattr(value, "__float__"):
-        raise TypeError(f"{name}: expected a number, got {_told(value)}")
+        raise TypeError(f"{name}: expected a number, got {told(value)}")
     if isinstance(value, np.ndarray):
         raise TypeError(f"{name}: expected a number, got an array")
     number = float(value)
@@ -75,7 +75,7 @@ def choice(name: str, value: object, choices: Sequence[str]) -> str:
     """Return `value` if it is one of `choices`."""
     expected = ", ".join(repr(item) for item in choices)
     if not isinstance(value, str):
-        raise TypeError(f"{name}: expected one of {expected}, got {_told(value)}")
+        raise TypeError(f"{name}: expected one of {expected}, got {told(value)}")
     if value not in choices:
         raise ValueError(f"{name}: expected one of {expected}, got {value!r}")
     return str(value)
@@ -111,18 +111,19 @@ def step_rows(name: str, value: object, dtype: np.dtype[Any]) -> Array:
 
 def unit_stride(value: Array) -> Array:
     """Return `value`, or a copy of it when its last axis is not contiguous."""
-    if value.strides[-1] == value.itemsize:
-        return value
-    return np.array(value, order="C", copy=True)
+    return value if value.strides[-1] == value.itemsize else value.copy(order="C")
+
+
+def contiguous(value: Array) -> Array:
+    """Return `value`, or a copy of it when it is not C-contiguous."""
+    return value if value.flags.c_contiguous else value.copy(order="C")
 
 
 def lengths(value: object, steps: int, batch: int, batched: bool) -> Array:
     """Return a new int64 array ``(N,)`` of lengths from 0 to `steps`."""
     if not batched:
         if isinstance(value, list | tuple) or getattr(value, "ndim", 0) != 0:
-            raise ValueError(
-                f"lengths: expected one integer for an unbatched x, got {_told(value)}"
-            )
+            raise ValueError(f"lengths: expected one integer for an unbatched x, got {told(value)}")
         return np.array([_length("lengths", value, steps)], np.int64)
     if isinstance(value, list | tuple):
         if len(value) != batch:
@@ -174,7 +175,7 @@ def out_array(
 ) -> Array:
     """Return `value` if results may be written into it while `inputs` are read."""
     if not isinstance(value, np.ndarray):
-        raise TypeError(f"out: expected a NumPy array, got {_told(value)}")
+        raise TypeError(f"out: expected a NumPy array, got {told(value)}")
     taken = _taken("out", value, "a NumPy array")
     if taken.dtype != dtype:
         raise TypeError(f"out: expected dtype {dtype}, got {taken.dtype.str}")
@@ -184,7 +185,7 @@ def out_array(
         raise ValueError("out: expected a writable array, got a read-only one")
     if not taken.flags.aligned:
         raise ValueError("out: expected an aligned array, got a misaligned one")
-    if _overlaps_itself(taken):
+    if overlaps_itself(taken):
         raise ValueError(
             "out: expected elements apart in memory, got an array that overlaps itself"
         )
@@ -220,18 +221,18 @@ def _taken(name: str, value: object, expected: str) -> Array:
     if hasattr(value, "__cuda_array_interface__"):
         raise _elsewhere(name, value, expected, "a CUDA device")
     if isinstance(value, _NO_ARRAYS) or not _has_memory(value):
-        raise TypeError(f"{name}: expected {expected}, got {_told(value)}")
+        raise TypeError(f"{name}: expected {expected}, got {told(value)}")
     try:
         return np.asarray(value)
     except (BufferError, TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected {expected}, got {_told(value)}: {error}") from error
+        raise TypeError(f"{name}: expected {expected}, got {told(value)}: {error}") from error
 
 
 def _from_dlpack(name: str, value: Any, expected: str) -> Array:
     """Return a view of an array of another library."""
     if getattr(value, "requires_grad", False) is True:
         raise TypeError(
-            f"{name}: expected {expected}, got {_told(value)} that requires grad, of which "
+            f"{name}: expected {expected}, got {told(value)} that requires grad, of which "
             "PyTorch's graph would not see the use; give its .detach()"
         )
     try:
@@ -239,7 +240,7 @@ def _from_dlpack(name: str, value: Any, expected: str) -> Array:
         if kind in _CPU_DLPACK_DEVICES:
             return np.from_dlpack(_negated(value))
     except (AttributeError, BufferError, RuntimeError, TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected {expected}, got {_told(value)}: {error}") from error
+        raise TypeError(f"{name}: expected {expected}, got {told(value)}: {error}") from error
     device = _OTHER_DEVICES.get(int(kind), f"DLPack {int(kind)}")
     raise _elsewhere(name, value, expected, f"{device} device {number}")
 
@@ -252,7 +253,7 @@ def _negated(value: Any) -> Any:
 
 def _elsewhere(name: str, value: object, expected: str, device: str) -> TypeError:
     return TypeError(
-        f"{name}: expected {expected} in host memory, got {_told(value)} on another device, "
+        f"{name}: expected {expected} in host memory, got {told(value)} on another device, "
         f"{device}; copy it to the host first"
     )
 
@@ -272,17 +273,17 @@ def _length(name: str, value: object, steps: int) -> int:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if isinstance(value, bool | np.bool_ | np.ndarray):
-        raise TypeError(f"{name}: expected an integer, got {_told(value)}")
+        raise TypeError(f"{name}: expected an integer, got {told(value)}")
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise TypeError(f"{name}: expected an integer, got {_told(value)}") from None
+        raise TypeError(f"{name}: expected an integer, got {told(value)}") from None
     if not 0 <= number <= steps:
         raise ValueError(f"{name}: expected 0 to {steps}, got {number}")
     return number
 
 
-def _overlaps_itself(value: Array) -> bool:
+def overlaps_itself(value: Array) -> bool:
     """Say whether two indices may name the same memory: axes that do not nest count as such."""
     if value.size == 0:
         return False
@@ -297,9 +298,13 @@ def _overlaps_itself(value: Array) -> bool:
     return False
 
 
-def _told(value: object) -> str:
+def told(value: object) -> str:
     """Describe a value that was not expected."""
     if value is None or isinstance(value, int | float | str | np.generic):
         return repr(value)
+    if isinstance(value, np.ndarray):
+        return "a NumPy array"
     name = type(value).__name__
+    if name == "ndarray":  # CuPy's, and those of other libraries that took the name
+        name = f"{type(value).__module__.split('.')[0]} array"
     return f"{'an' if name[:1] in 'aeiou' else 'a'} {name}"

@@ -13,12 +13,13 @@ import numpy as np
 
 from rnncore import _rnncore, threads
 from rnncore._version import __version__
+from rnncore.cuda import tf32_allowed
+from rnncore.devices.cuda import state as cuda_state
 
 _PACKAGES = [
     *("torch", "onnx", "onnxruntime", "openvino", "keras", "jax", "mpi4py"),
     *("ml_dtypes", "safetensors", "threadpoolctl", "matplotlib", "tqdm"),
 ]
-_CUPY = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
 _VARIABLES = ("RNNCORE_ISA", "RNNCORE_NUM_THREADS", "OMP_NUM_THREADS")
 
 
@@ -38,7 +39,7 @@ def get_include() -> str:
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     """Show version, compiler, instruction sets, threads, CUDA and optional packages.
 
-    Nothing is imported for it: CuPy is asked for devices only when the program has loaded it.
+    CuPy is imported for it where it is installed, and asked for its devices; what fails is told.
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
             "chosen": _rnncore.isa(),
         },
         "threads": {"number": threads.get_num_threads(), "source": threads.source()},
-        "cuda": _cuda(),
+        "cuda": {**cuda_state(), "tf32": tf32_allowed()},
         "environment": {name: os.environ.get(name) for name in _VARIABLES},
         "packages": {name: _version_of(name) for name in _PACKAGES},
     }
@@ -88,18 +89,6 @@ def _version_of(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _cuda() -> dict[str, Any]:
-    version = next((found for name in _CUPY if (found := _version_of(name))), None)
-    state: dict[str, Any] = {"cupy": version, "loaded": "cupy" in sys.modules}
-    if state["loaded"]:
-        runtime = sys.modules["cupy"].cuda.runtime
-        try:
-            state["devices"] = runtime.getDeviceCount()
-        except runtime.CUDARuntimeError as error:
-            state["devices"] = str(error)
-    return state
 
 
 def _lines(configuration: dict[str, Any]) -> list[str]:

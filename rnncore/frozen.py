@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
-import numpy as np
-
-from rnncore import backends, checks
+from rnncore import checks
+from rnncore.backends import current, running
 from rnncore.backends.interface import CoreStream
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.initializers import undrawn
 from rnncore.layers import from_config
 from rnncore.layers.base import Layer
@@ -45,11 +45,11 @@ class Frozen:
         self._weights = weights
         layer._hold_reduced(weights)
         for array in layer.params.values():
-            array.flags.writeable = False
+            layer._device.protect(array)
         self._hold = ExitStack()
         self._hold.enter_context(layer.hold())
         self._pack()
-        self._backend, self._short_calls = backends.current(), layer._short_calls()
+        self._backend, self._short_calls = current(), layer._short_calls()
 
     @property
     def params(self) -> Mapping[str, Array]:
@@ -107,7 +107,7 @@ class Frozen:
             Final state.
         """
         layer, short = self._layer, self._short_calls
-        if short and lengths is None and resets is None and backends.current() is self._backend:
+        if short and lengths is None and resets is None and running.get("cpu") is self._backend:
             results = short.run(x, state, out)
             if results is not None:
                 return results
@@ -116,7 +116,9 @@ class Frozen:
             y, final, _, _ = layer._run(inputs, keep=False)
             given = layer._layout.give(y, inputs.extent)
         else:
-            final = self._run_into(out, inputs, {**_lent("x", x), **_lent("state", state)})
+            at = layer._device
+            lent = {**_lent(at, "x", x), **_lent(at, "state", state)}
+            final = self._run_into(out, inputs, lent)
             given = out
         return given, layer._give_state(final, inputs.extent.batched)
 
@@ -143,8 +145,9 @@ class Frozen:
 
     def _pack(self) -> None:
         """Pack now rather than at the first call, which may come from two threads."""
-        extent_free = np.zeros((0, self._layer.input_size), self._layer.dtype)
-        self._layer._run(self._layer._take(extent_free, None, None, None), keep=False)
+        layer = self._layer
+        empty = layer._layout.device.zeros((0, layer.input_size), layer._layout.dtype)
+        layer._run(layer._take(empty, None, None, None), keep=False)
 
     def _run_into(self, out: Array, inputs: Any, lent: dict[str, Array | None]) -> Any:
         layer = self._layer
@@ -189,26 +192,33 @@ def freeze(layer: Layer, dtype: str | None) -> Frozen:
     name = layer.dtype if dtype is None else checks.choice("dtype", dtype, _DTYPES)
     if name == "float64" and layer.dtype != "float64":
         raise ValueError(
-            "dtype: expected None, 'float32', 'bfloat16' or 'int8' for a float32 layer, "
+            f"dtype: expected None, 'float32', 'bfloat16' or 'int8' for a {layer.dtype} layer, "
             "got 'float64'"
         )
-    weights = name if name in ("bfloat16", "int8") else "full"
+    weights = "full" if dtype is None or name not in ("bfloat16", "int8") else name
+    if weights not in layer._device.weights:
+        raise NotImplementedError(
+            f"dtype: {name} weights are not in this version of rnncore on {layer.device}; "
+            "expected None or 'float32'"
+        )
     arrays = name if weights == "full" else "float32"
     with undrawn():
         copy = from_config(layer._frozen_config(arrays))
     given = layer._frozen_values()
-    values = {key: value.astype(arrays, copy=False) for key, value in given.items()}
-    copy.load_state_dict(values)
+    types = {key: value.dtype for key, value in copy.params.items()}
+    copy.load_state_dict(
+        {key: value.astype(types.get(key, arrays), copy=False) for key, value in given.items()}
+    )
     return Frozen(copy, weights)
 
 
-def _lent(name: str, value: Any) -> dict[str, Array | None]:
+def _lent(device: Device, name: str, value: Any) -> dict[str, Array | None]:
     """Return the caller's own arrays, checked already, however a state nests them, by name."""
     if value is None:
         return {}
     if not isinstance(value, tuple | list):
-        return {name: checks.any_array(name, value)}
+        return {name: device.any_array(name, value)}
     found: dict[str, Array | None] = {}
     for i, part in enumerate(value):
-        found |= _lent(f"{name}[{i}]", part)
+        found |= _lent(device, f"{name}[{i}]", part)
     return found

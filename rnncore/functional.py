@@ -24,9 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from rnncore import checks, sequences
+from rnncore import checks, devices, sequences
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
+from rnncore.devices import HOST, Device
 from rnncore.layout import Extent, Layout, give_sequence_state, take_sequence_state
 from rnncore.masks import Masks, draw_masks
 from rnncore.sequences import Inputs, Packed, SequenceTape, Tape
@@ -51,9 +52,9 @@ def forward(
     Parameters
     ----------
     spec : CellSpec
-        Which recurrence.
+        Which recurrence. It runs where `x` lies, and all other arrays are to lie there too.
     params : mapping of str to ndarray
-        Weights of ``spec.dtype`` with the names and shapes of ``spec.param_shapes()``.
+        Weights of ``spec.param_dtype`` with the names and shapes of ``spec.param_shapes()``.
     x : ndarray (T, N, D) or (T, D)
         Input of ``spec.dtype``.
     state : ndarray (L*K, N, P), or a pair with (L*K, N, H) for an LSTM, optional
@@ -79,17 +80,19 @@ def forward(
     tape : Tape or None
         What :func:`backward` needs.
     """
-    layout = Layout(np.dtype(spec.dtype), batch_first=False)
+    device = devices.of_foreign(x) or HOST
+    devices.require_dtype(spec.dtype, device.name)
+    layout = Layout.of(spec, device)
     taken, extent = layout.take_sequence("x", x, spec.input_size)
     inputs = Inputs(
         taken,
-        None if state is None else take_sequence_state(spec, "state", state, extent),
-        None if lengths is None else checks.lengths(lengths, *extent),
+        None if state is None else take_sequence_state(layout, spec, "state", state, extent),
+        None if lengths is None else device.lengths(lengths, *extent),
         None if resets is None else layout.take_resets(resets, extent),
         extent,
     )
-    given_masks = None if masks is None else _take_masks(spec, masks, extent)
-    packed = Packed.of(spec, _take_params(spec, params))
+    given_masks = None if masks is None else _take_masks(device, spec, masks, extent)
+    packed = Packed.of(device, spec, _take_params(device, spec, params))
     y = layout.empty(extent, spec.features)
     final, tape = sequences.forward(packed, inputs, given_masks, y, keep, recompute)
     return layout.give(y, extent), give_sequence_state(final, extent.batched), tape
@@ -142,51 +145,56 @@ def backward(
         raise RuntimeError("tape: already spent; backward(..., retain=True) keeps one intact")
     if tape.owner is not None or tape.packed.spec != spec:
         raise RuntimeError("tape: recorded by another layer or specification")
-    layout, extent = Layout(np.dtype(spec.dtype), batch_first=False), tape.extent
+    device, extent = tape.packed.device, tape.extent
+    layout = Layout.of(spec, device)
     taken = None if dy is None else layout.take_gradient("dy", dy, extent, spec.features)
     dend = None
     if dstate is not None:
-        dend = take_sequence_state(spec, "dstate", dstate, extent, optional=True)
-    weights = _take_params(spec, params)
+        dend = take_sequence_state(layout, spec, "dstate", dstate, extent, optional=True)
+    weights = _take_params(device, spec, params)
     if any(ours is not theirs for ours, theirs in zip(weights, tape.packed.params, strict=True)):
-        tape.packed = Packed.of(spec, weights)
+        tape.packed = Packed.of(device, spec, weights)
     dx = layout.empty(extent, spec.input_size) if need_dx else None
-    grads = {name: np.zeros(shape, spec.dtype) for name, shape in spec.param_shapes().items()}
+    shapes = spec.param_shapes()
+    grads = {name: device.zeros(shape, spec.param_dtype) for name, shape in shapes.items()}
     dstart = sequences.backward(tape, taken, dend, dx, list(grads.values()), retain)
     given_dx = None if dx is None else layout.give(dx, extent)
     return given_dx, give_sequence_state(dstart, extent.batched), grads
 
 
-def _take_params(spec: CellSpec, params: Mapping[str, Array]) -> list[Array]:
-    shapes, dtype = spec.param_shapes(), np.dtype(spec.dtype)
+def _take_params(device: Device, spec: CellSpec, params: Mapping[str, Array]) -> list[Array]:
+    shapes = spec.param_shapes()
     missing = [name for name in shapes if name not in params]
     extra = [name for name in params if name not in shapes]
     if missing or extra:
         raise ValueError(f"params: missing {missing}, unexpected {extra}")
     taken = []
     for name, shape in shapes.items():
-        value = checks.array(f"params[{name!r}]", params[name], dtype)
+        value = device.array(f"params[{name!r}]", params[name], spec.param_dtype)
         if value.shape != shape:
             checks.wrong_shape(f"params[{name!r}]", str(shape), value.shape)
-        taken.append(np.ascontiguousarray(value))
+        taken.append(checks.contiguous(value))
     return taken
 
 
-def _take_masks(spec: CellSpec, masks: Masks | Sequence[object], extent: Extent) -> Masks:
+def _take_masks(
+    device: Device, spec: CellSpec, masks: Masks | Sequence[object], extent: Extent
+) -> Masks:
     """Return masks of every kind, checked; entries alone are those of the inputs."""
     none: list[Array | None] = [None] * spec.state_rows
     given: Sequence[Any] = masks if isinstance(masks, Masks) else (masks, none, none, none)
     names = [f"masks.{part}" for part in Masks._fields]
     names[0] = "masks.inputs" if isinstance(masks, Masks) else "masks"
-    (steps, batch, _), dtype, bits = extent, np.dtype(spec.dtype), np.dtype(np.bool_)
+    steps, batch, _ = extent
+    kept, bits = (device, spec.numpy_dtype), (device, np.dtype(np.bool_))
     widths = [spec.layer_input_size(layer) for layer in range(spec.num_layers)]
     inputs = [(steps, batch, width) for width in widths]
     state = [(batch, spec.output_size)] * spec.state_rows
     kept_h = [(steps, batch, spec.output_size)] * spec.state_rows
     kept_c = [(steps, batch, spec.hidden_size)] * spec.state_rows
     taken = Masks(
-        _take_entries(names[0], given[0], inputs, dtype),
-        _whole(_take_entries(names[1], given[1], state, dtype)),
+        _take_entries(names[0], given[0], inputs, kept),
+        _whole(_take_entries(names[1], given[1], state, kept)),
         _whole(_take_entries(names[2], given[2], kept_h, bits)),
         _whole(_take_entries(names[3], given[3], kept_c, bits)),
     )
@@ -198,20 +206,24 @@ def _take_masks(spec: CellSpec, masks: Masks | Sequence[object], extent: Extent)
 
 def _whole(masks: list[Array | None]) -> list[Array | None]:
     """Return masks C-contiguous."""
-    return [None if mask is None else np.ascontiguousarray(mask) for mask in masks]
+    return [None if mask is None else checks.contiguous(mask) for mask in masks]
 
 
 def _take_entries(
-    name: str, masks: Sequence[object], shapes: Sequence[tuple[int, ...]], dtype: np.dtype[Any]
+    name: str,
+    masks: Sequence[object],
+    shapes: Sequence[tuple[int, ...]],
+    kind: tuple[Device, np.dtype[Any]],
 ) -> list[Array | None]:
     """Return the entries of one kind, each None or of its shape."""
+    device, dtype = kind
     if isinstance(masks, str) or not isinstance(masks, Sequence):
         raise TypeError(f"{name}: expected a sequence of arrays, got {type(masks).__name__}")
     if len(masks) != len(shapes):
         raise ValueError(f"{name}: expected {len(shapes)} entries, got {len(masks)}")
     taken: list[Array | None] = []
     for i, (mask, shape) in enumerate(zip(masks, shapes, strict=True)):
-        value = None if mask is None else checks.array(f"{name}[{i}]", mask, dtype)
+        value = None if mask is None else device.array(f"{name}[{i}]", mask, dtype)
         if value is not None and value.shape != shape:
             checks.wrong_shape(f"{name}[{i}]", str(shape), value.shape)
         taken.append(None if value is None else checks.unit_stride(value))

@@ -35,28 +35,29 @@ def draw_params(spec: CellSpec, seed: int, forget_bias: float = 0.0) -> dict[str
     spec : CellSpec
         The layer's specification.
     seed : int
-        Seed of ``numpy.random.default_rng``. Layers of both dtypes draw the same numbers.
+        Seed of ``numpy.random.default_rng``. Layers of all dtypes draw the same numbers.
     forget_bias : float, optional
         Added to the forget gate's part of every ``bias_ih``.
 
     Returns
     -------
     dict of str to ndarray
-        New C-contiguous arrays of ``spec.dtype`` in the order of ``spec.param_shapes()``.
+        New C-contiguous arrays of ``spec.param_dtype`` in the order of ``spec.param_shapes()``.
     """
     if not _DRAWN.get():
-        return {name: np.zeros(shape, spec.dtype) for name, shape in spec.param_shapes().items()}
+        shapes = spec.param_shapes()
+        return {name: np.zeros(shape, spec.param_dtype) for name, shape in shapes.items()}
     rng = np.random.default_rng(seed)
     bound = 1.0 / np.sqrt(spec.hidden_size)
     params: dict[str, Array] = {}
     for name, shape in spec.param_shapes().items():
         if name.startswith("norm"):
             start = 0.0 if name.startswith("norm_c_bias") else 1.0
-            params[name] = np.full(shape, start, spec.dtype)
+            params[name] = np.full(shape, start, spec.param_dtype)
             continue
         values = rng.uniform(-bound, bound, shape)
         if forget_bias and name.startswith("bias_ih"):
             start = spec.gates.index("f") * spec.hidden_size
             values[start : start + spec.hidden_size] += forget_bias
-        params[name] = values.astype(spec.dtype)
+        params[name] = values.astype(spec.param_dtype)
     return params

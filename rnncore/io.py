@@ -15,6 +15,7 @@ import numpy as np
 
 from rnncore import _rnncore
 from rnncore._version import __version__
+from rnncore.devices import HOST
 from rnncore.errors import FormatError
 from rnncore.initializers import undrawn
 
@@ -26,7 +27,7 @@ _FORMAT = "1"
 _VERSION_KEY = "rnncore.version"
 _LAYER_KEY = "rnncore.layer"
 # What a description that is JSON, but no layer's, makes a constructor raise.
-_MISFITS = (ValueError, TypeError, KeyError, AttributeError, RecursionError, NotImplementedError)
+_MISFITS = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
 
 Path = str | bytes | os.PathLike[str] | os.PathLike[bytes]
 
@@ -126,18 +127,25 @@ def save(path: Path, layer: Parametrised) -> None:
     >>> rc.load(path).params["weight_ih_l0"].shape
     (12, 3)
     """
-    description = {"config": layer._config(), "rng_state": getattr(layer, "rng_state", None)}
+    from rnncore.layers import placed
+
+    # A file does not tell where the layer was: who reads it may have no GPU.
+    config = placed(layer._config(), "cpu")
+    description = {"config": config, "rng_state": getattr(layer, "rng_state", None)}
     metadata = {_VERSION_KEY: __version__, _LAYER_KEY: json.dumps(description, sort_keys=True)}
-    save_tensors(path, layer.state_dict(), metadata)
+    tensors = {name: HOST.brought(name, array) for name, array in layer.params.items()}
+    save_tensors(path, tensors, metadata)
 
 
-def load(path: Path) -> Any:
+def load(path: Path, device: str = "cpu") -> Any:
     """Read a layer from a file that :func:`save` wrote.
 
     Parameters
     ----------
     path : path-like
         A regular file.
+    device : {"cpu", "cuda", "cuda:0", ...}, optional
+        Where the layer is to be, wherever the one was that was saved.
 
     Returns
     -------
@@ -148,11 +156,16 @@ def load(path: Path) -> Any:
     ------
     FormatError
         If the file is damaged, is not a layer's, or lacks, adds or misshapes a parameter.
+    DeviceError
+        If the device is not there.
+    NotImplementedError
+        If the layer's dtype is another device's.
     OSError
         If it cannot be read.
     """
-    from rnncore.layers import from_config
+    from rnncore.layers import from_config, options
 
+    place = options.device(device)
     tensors, metadata = load_tensors(path)
     name = os.fsdecode(path)
     if _LAYER_KEY not in metadata:
@@ -161,7 +174,7 @@ def load(path: Path) -> Any:
     try:
         _check_size(description["config"], sum(array.size for array in tensors.values()))
         with undrawn():
-            layer = from_config(description["config"])
+            layer = from_config(description["config"], place)
         layer.load_state_dict(tensors)
         if description["rng_state"] is not None:
             layer.rng_state = description["rng_state"]

@@ -6,6 +6,7 @@ unless the last axis is not contiguous.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -13,6 +14,7 @@ import numpy as np
 from rnncore import checks
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
+from rnncore.devices import HOST, Device
 
 State: TypeAlias = tuple[Array, ...]
 """``(h,)`` or ``(h, c)``, each ``(L*K, N, .)``: a state inside the house."""
@@ -28,15 +30,28 @@ class Extent(NamedTuple):
     batched: bool
 
 
-class Layout(NamedTuple):
-    """How a layer's sequences lie."""
+@dataclass(slots=True)
+class Layout:
+    """How a layer's arrays lie: on which device, of which types, in which order."""
 
+    device: Device
     dtype: np.dtype[Any]
+    state_dtype: np.dtype[Any]
     batch_first: bool
+
+    @classmethod
+    def of(cls, spec: CellSpec, device: Device, batch_first: bool = False) -> Layout:
+        """Return the layout of a recurrence's arrays."""
+        return cls(device, spec.numpy_dtype, spec.state_dtype, batch_first)
+
+    @classmethod
+    def on_host(cls, dtype: str, batch_first: bool) -> Layout:
+        """Return the layout of arrays of one type in host memory."""
+        return cls(HOST, np.dtype(dtype), np.dtype(dtype), batch_first)
 
     def take_sequence(self, name: str, value: object, features: int) -> tuple[Array, Extent]:
         """Return a caller's sequence as ``(T, N, features)``."""
-        given = checks.array(name, value, self.dtype)
+        given = self.device.array(name, value, self.dtype)
         shape = given.shape
         if not (2 <= len(shape) <= 3 and shape[-1] == features):
             checks.wrong_shape(name, self._expected(len(shape), features), shape)
@@ -49,7 +64,7 @@ class Layout(NamedTuple):
 
     def take_gradient(self, name: str, value: object, extent: Extent, features: int) -> Array:
         """Return the gradient of a sequence of known size as ``(T, N, features)``."""
-        given = checks.array(name, value, self.dtype)
+        given = self.device.array(name, value, self.dtype)
         shape = self.shape(extent, features)
         if given.shape != shape:
             checks.wrong_shape(name, str(shape), given.shape)
@@ -59,19 +74,20 @@ class Layout(NamedTuple):
         self, value: object, extent: Extent, features: int, inputs: dict[str, Array | None]
     ) -> Array:
         """Return a caller's result array as ``(T, N, features)``."""
-        given = checks.out_array(value, self.shape(extent, features), self.dtype, inputs)
+        given = self.device.out_array(value, self.shape(extent, features), self.dtype, inputs)
         return self._inward(given, extent)
 
     def take_resets(self, value: object, extent: Extent) -> Array:
         """Return a copy of a caller's first steps of segments as C-contiguous ``(T, N)``."""
-        given = checks.resets(value, self.shape(extent, 1)[:-1])
-        return np.array(self._inward(given[..., None], extent)[:, :, 0], order="C")
+        given = self.device.resets(value, self.shape(extent, 1)[:-1])
+        return self._inward(given[..., None], extent)[:, :, 0].copy(order="C")
 
     def empty(self, extent: Extent, features: int) -> Array:
         """Return a new ``(T, N, features)`` whose memory lies as the caller sees it."""
         if self.batch_first:
-            return np.empty((extent.batch, extent.steps, features), self.dtype).transpose(1, 0, 2)
-        return np.empty((extent.steps, extent.batch, features), self.dtype)
+            shape = (extent.batch, extent.steps, features)
+            return self.device.empty(shape, self.dtype).transpose(1, 0, 2)
+        return self.device.empty((extent.steps, extent.batch, features), self.dtype)
 
     def give(self, value: Array, extent: Extent) -> Array:
         """Return a ``(T, N, F)`` as the caller sees it."""
@@ -99,11 +115,11 @@ class Layout(NamedTuple):
 
 
 def take_state(
+    layout: Layout,
     name: str,
     value: object,
     seen: Shapes,
     shapes: Shapes,
-    dtype: np.dtype[Any],
     optional: bool = False,
 ) -> tuple[Array | None, ...]:
     """Return a caller's state, whose parts have the shapes `seen`, in parts of `shapes`.
@@ -113,7 +129,7 @@ def take_state(
     if len(shapes) == 1:
         if isinstance(value, tuple | list):
             raise TypeError(f"{name}: expected one array, got a {type(value).__name__}")
-        part = _take_part(name, value, seen[0], dtype)
+        part = _take_part(layout, name, value, seen[0])
         return (part if shapes is seen else part.reshape(shapes[0]),)
     if not isinstance(value, tuple | list) or len(value) != 2:
         got = f"{len(value)} parts" if isinstance(value, tuple | list) else type(value).__name__
@@ -123,18 +139,23 @@ def take_state(
         if given is None and optional:
             parts.append(None)
             continue
-        part = _take_part(f"{name}[{i}]", given, seen[i], dtype)
+        part = _take_part(layout, f"{name}[{i}]", given, seen[i])
         parts.append(part if shapes is seen else part.reshape(shapes[i]))
     return tuple(parts)
 
 
 def take_sequence_state(
-    spec: CellSpec, name: str, value: object, extent: Extent, optional: bool = False
+    layout: Layout,
+    spec: CellSpec,
+    name: str,
+    value: object,
+    extent: Extent,
+    optional: bool = False,
 ) -> tuple[Array | None, ...]:
     """Return the state of a sequence, ``(L*K, N, .)`` or unbatched ``(L*K, .)``."""
     shapes = spec.state_shapes(extent.batch)
     seen = shapes if extent.batched else without_axis(shapes, 1)
-    return take_state(name, value, seen, shapes, spec.numpy_dtype, optional)
+    return take_state(layout, name, value, seen, shapes, optional)
 
 
 def give_sequence_state(state: State, batched: bool) -> Any:
@@ -152,8 +173,8 @@ def give_state(state: State) -> Any:
     return state if len(state) == 2 else state[0]
 
 
-def _take_part(name: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
-    part = checks.array(name, value, dtype)
+def _take_part(layout: Layout, name: str, value: object, shape: tuple[int, ...]) -> Array:
+    part = layout.device.array(name, value, layout.state_dtype)
     if part.shape != shape:
         checks.wrong_shape(name, str(shape), part.shape)
-    return part if part.flags.c_contiguous else np.ascontiguousarray(part)
+    return checks.contiguous(part)

@@ -1,8 +1,7 @@
 """Draw random masks that depend on nothing but a seed and a place.
 
-Bits come from NumPy's counter-based Philox4x64-10. Its key is made of the seed; its counter starts
-at ``(0, 2 * kind + direction, layer, call)``, so a mask is the same for any number of threads, and
-no mask depends on how many others were drawn before it.
+Bits come from :mod:`rnncore.philox`: a mask is the same for any number of threads and on any
+device, and no mask depends on how many others were drawn before it.
 """
 
 from __future__ import annotations
@@ -14,6 +13,10 @@ import numpy as np
 
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
+from rnncore.devices import HOST, Device
+from rnncore.philox import Place, draw_bits
+
+__all__ = ["Masks", "Place", "draw_bits", "draw_keep_mask", "draw_masks"]
 
 
 class Masks(NamedTuple):
@@ -31,15 +34,6 @@ class Masks(NamedTuple):
     """L*K entries of bool ``(T, N, P)``, true where the old h is kept."""
     zoneout_c: Sequence[Array | None]
     """L*K entries of bool ``(T, N, H)``, true where the old c is kept."""
-
-
-class Place(NamedTuple):
-    """What tells a mask from the others of its seed."""
-
-    call: int
-    layer: int
-    direction: int
-    kind: int = 0  # which part of Masks
 
 
 def draw_keep_mask(
@@ -66,20 +60,7 @@ def draw_keep_mask(
         0 with probability `rate`, else ``1 / (1 - rate)``. Entry ``j`` is kept when the ``j``-th
         32-bit word of the stream (low halves first) is at least ``rate * 2**32``.
     """
-    scale = np.array(1.0 / (1.0 - rate), dtype)
-    mask: Array = np.multiply(~draw_bits(shape, rate, seed, place), scale, dtype=dtype)
-    return mask
-
-
-def draw_bits(shape: tuple[int, ...], rate: float, seed: int, place: tuple[int, ...]) -> Array:
-    """Draw booleans, true with probability `rate`; arguments as in :func:`draw_keep_mask`."""
-    call, layer, direction, kind = Place(*place)
-    key = np.random.SeedSequence(seed).generate_state(2, np.uint64)
-    generator = np.random.Philox(counter=[0, 2 * kind + direction, layer, call], key=key)
-    count = int(np.prod(shape, dtype=np.int64))
-    words = generator.random_raw((count + 1) // 2).astype("<u8", copy=False).view("<u4")[:count]
-    bits: Array = words < np.uint32(min(int(rate * 2.0**32), 2**32 - 1))
-    return bits.reshape(shape)
+    return HOST.keep_mask(draw_bits(shape, rate, seed, place), rate, np.dtype(dtype))
 
 
 def draw_masks(
@@ -92,6 +73,7 @@ def draw_masks(
     recurrent_dropout: float = 0.0,
     seed: int = 0,
     call: int = 0,
+    device: Device = HOST,
 ) -> Masks | None:
     """Draw the masks of one training call.
 
@@ -110,6 +92,8 @@ def draw_masks(
         ``weight_hh``.
     seed, call : int, optional
         The two numbers of ``layer.rng_state``.
+    device : Device, optional
+        Where the masks lie; their values are the same anywhere.
 
     Returns
     -------
@@ -135,7 +119,7 @@ def draw_masks(
         dropout = 0.0
     if not (dropout or recurrent_dropout or any(spec.zoneout)):
         return None
-    draw = _Draw(spec, steps, batch, seed, call)
+    draw = _Draw(spec, steps, batch, seed, call, device)
     p_h, p_c = spec.zoneout
     return Masks(
         draw.inputs(dropout, variational),
@@ -153,26 +137,22 @@ class _Draw(NamedTuple):
     batch: int
     seed: int
     call: int
+    device: Device
 
     def inputs(self, rate: float, variational: bool) -> list[Array | None]:
         first = 0 if variational else 1
         masks: list[Array | None] = [None] * self.spec.num_layers
         for layer in range(first if rate else self.spec.num_layers, self.spec.num_layers):
-            mask = np.concatenate(self._input_parts(layer, rate, variational), axis=2)
-            masks[layer] = np.broadcast_to(mask, (self.steps, *mask.shape[1:]))
+            xp, parts = self.device.xp, self._input_parts(layer, rate, variational)
+            mask = xp.concatenate(parts, axis=2)
+            masks[layer] = xp.broadcast_to(mask, (self.steps, *mask.shape[1:]))
         return masks
 
     def _input_parts(self, layer: int, rate: float, variational: bool) -> list[Array]:
         spec, rows = self.spec, 1 if variational else self.steps
         widths = [spec.input_size] if layer == 0 else [spec.output_size] * spec.num_directions
         return [
-            draw_keep_mask(
-                (rows, self.batch, width),
-                rate,
-                spec.dtype,
-                self.seed,
-                Place(self.call, layer, direction),
-            )
+            self._keep((rows, self.batch, width), rate, Place(self.call, layer, direction))
             for direction, width in enumerate(widths)
         ]
 
@@ -180,16 +160,18 @@ class _Draw(NamedTuple):
         if not rate:
             return [None] * self.spec.state_rows
         shape, kind = (self.batch, self.spec.output_size), Masks._fields.index("recurrent")
-        return [
-            draw_keep_mask(shape, rate, self.spec.dtype, self.seed, place)
-            for place in self._places(kind)
-        ]
+        return [self._keep(shape, rate, place) for place in self._places(kind)]
 
     def zoneout(self, rate: float, width: int, kind: int) -> list[Array | None]:
         if not rate:
             return [None] * self.spec.state_rows
         shape = (self.steps, self.batch, width)
-        return [draw_bits(shape, rate, self.seed, place) for place in self._places(kind)]
+        draw = self.device.draw_bits
+        return [draw(shape, rate, self.seed, place) for place in self._places(kind)]
+
+    def _keep(self, shape: tuple[int, ...], rate: float, place: Place) -> Array:
+        dropped = self.device.draw_bits(shape, rate, self.seed, place)
+        return self.device.keep_mask(dropped, rate, self.spec.numpy_dtype)
 
     def _places(self, kind: int) -> list[Place]:
         spec = self.spec

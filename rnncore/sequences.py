@@ -1,6 +1,6 @@
 """Carry one call over a sequence through a backend, and hold its tape until the call back.
 
-Arrays here are checked already: time-major, of one dtype, with unit stride along the last axis.
+Arrays here are checked already: on one device, time-major, with unit stride along the last axis.
 """
 
 from __future__ import annotations
@@ -9,31 +9,33 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rnncore import backends
 from rnncore.backends.interface import Backend
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.layout import Extent, State
 from rnncore.masks import Masks
 from rnncore.threads import get_num_threads
 
 
 class Packed(NamedTuple):
-    """Weights packed by a backend."""
+    """Weights packed by the backend of a device."""
 
+    device: Device
     backend: Backend
     spec: CellSpec
     params: list[Array]
     weights: Any
 
     @classmethod
-    def of(cls, spec: CellSpec, params: list[Array], weights: str = "full") -> Packed:
-        """Pack with the backend in use; `weights` as it takes them."""
-        backend = backends.current()
+    def of(
+        cls, device: Device, spec: CellSpec, params: list[Array], weights: str = "full"
+    ) -> Packed:
+        """Pack with the backend in use on a device; `weights` as it takes them."""
+        backend = backends.current(device.backend)
         packed = backend.pack(spec, params, get_num_threads(), weights)
-        return cls(backend, spec, params, packed)
+        return cls(device, backend, spec, params, packed)
 
 
 class Inputs(NamedTuple):
@@ -127,9 +129,10 @@ class SequenceTape(Tape):
 class PackedOnce:
     """Pack a layer's weights at every call, or once for as long as they are held."""
 
-    def __init__(self, spec: CellSpec, params: Iterable[Array]) -> None:
+    def __init__(self, device: Device, spec: CellSpec, params: Iterable[Array]) -> None:
         self.spec = spec
         self.weights = "full"
+        self._device = device
         self._params = list(params)
         self._holds = 0
         self._held: Packed | None = None
@@ -137,12 +140,16 @@ class PackedOnce:
     def get(self) -> Packed:
         """Return the weights packed."""
         held = self._held
-        if held is not None and held.backend is backends.current():
+        if held is not None and held.backend is backends.running.get(self._device.backend):
             return held
-        packed = Packed.of(self.spec, self._params, self.weights)
+        packed = Packed.of(self._device, self.spec, self._params, self.weights)
         if self._holds:
             self._held = packed
         return packed
+
+    def move(self, device: Device, params: Iterable[Array]) -> None:
+        """Pack other arrays, those of another device, from now on."""
+        self._device, self._params, self._held = device, list(params), None
 
     def drop(self) -> None:
         """Forget held weights: the parameters have changed."""
@@ -169,10 +176,10 @@ def forward(
     recompute: bool = False,
 ) -> tuple[State, SequenceTape | None]:
     """Run a sequence: write `y`, and return the final state and, with `keep`, a tape."""
-    backend, spec, _, weights = packed
+    device, backend, spec, _, weights = packed
     x, state, lengths, resets, extent = inputs
-    dtype = spec.numpy_dtype
-    final = tuple([np.empty(shape, dtype) for shape in spec.state_shapes(extent.batch)])
+    empty, dtype = device.empty, spec.state_dtype
+    final = tuple([empty(shape, dtype) for shape in spec.state_shapes(extent.batch)])
     hn, cn = _pair(final)
     h0, c0 = _pair(state)
     core = backend.forward(
@@ -196,9 +203,9 @@ def backward(
     """
     dhn, dcn = _pair(dstate)
     with tape.record() as (packed, core, inputs, masks, y):
-        backend, spec, _, weights = packed
+        device, backend, spec, _, weights = packed
         shapes = spec.state_shapes(tape.extent.batch)
-        dstart = tuple([np.empty(shape, spec.numpy_dtype) for shape in shapes])
+        dstart = tuple([device.empty(shape, spec.state_dtype) for shape in shapes])
         dh0, dc0 = _pair(dstart)
         h0, c0 = _pair(inputs.state)
         backend.backward(

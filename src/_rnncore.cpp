@@ -18,6 +18,7 @@ void bind_stack(py::module_& m);
 void bind_stream_limit(py::module_& m);
 void bind_primitives(py::module_& m);
 void bind_optimizers(py::module_& m);
+void bind_cuda(py::module_& m);
 }  // namespace rnncore_python
 
 namespace {
@@ -60,6 +61,7 @@ PYBIND11_MODULE(_rnncore, m, py::mod_gil_not_used()) {
   rnncore_python::bind_stack(m);
   rnncore_python::bind_primitives(m);
   rnncore_python::bind_optimizers(m);
+  rnncore_python::bind_cuda(m);
   bind_safetensors(m);
   bind_debug(m.def_submodule("_debug", "For tests."));
   m.attr("_C_API") = py::capsule(rnncore_get_c_api(), RNNCORE_C_API_CAPSULE);

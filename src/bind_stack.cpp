@@ -413,14 +413,16 @@ void bind_stream_limit(py::module_& m) {
 }
 
 void bind_stack(py::module_& m) {
-  py::class_<StackSpec>(m, "Spec").def(
-      py::init(&make_spec), py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"),
-      py::arg("num_layers"), py::arg("num_directions"), py::arg("proj_size") = 0,
-      py::arg("bias") = true, py::arg("nonlinearity") = "tanh", py::arg("dtype") = "float32",
-      py::arg("weights") = "full", py::arg("peephole") = false, py::arg("coupled") = false,
-      py::arg("reset_after") = true, py::arg("layer_norm") = false,
-      py::arg("zoneout") = std::make_pair(0.0, 0.0), py::arg("activations") = py::none(),
-      py::arg("clip") = py::none());
+  py::class_<StackSpec>(m, "Spec")
+      .def(py::init(&make_spec), py::arg("cell"), py::arg("input_size"), py::arg("hidden_size"),
+           py::arg("num_layers"), py::arg("num_directions"), py::arg("proj_size") = 0,
+           py::arg("bias") = true, py::arg("nonlinearity") = "tanh", py::arg("dtype") = "float32",
+           py::arg("weights") = "full", py::arg("peephole") = false, py::arg("coupled") = false,
+           py::arg("reset_after") = true, py::arg("layer_norm") = false,
+           py::arg("zoneout") = std::make_pair(0.0, 0.0), py::arg("activations") = py::none(),
+           py::arg("clip") = py::none())
+      .def_property_readonly("cell_name", [](const StackSpec& s) { return s.shape().name; })
+      .def_property_readonly("has_options", &StackSpec::has_options);
   py::class_<Packed>(m, "Packed")
       .def(py::init<const StackSpec&, const py::sequence&, int>(), py::arg("spec"),
            py::arg("params"), py::arg("num_threads"))

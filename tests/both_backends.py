@@ -1,23 +1,40 @@
-"""Run a module's tests on the C++ core and on the reference behind the same layers."""
+"""Run a module's tests on every backend behind the same layers, that of GPUs among them."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import numpy as np
+import on_device
 import pytest
 
 import rnncore as rc
 from rnncore import backends
 
-CLASSES = {"rnn": rc.RNN, "lstm": rc.LSTM, "gru": rc.GRU}
+CLASSES = {
+    "rnn": lambda *sizes, **options: rc.RNN(*sizes, **options),
+    "lstm": lambda *sizes, **options: rc.LSTM(*sizes, **options),
+    "gru": lambda *sizes, **options: rc.GRU(*sizes, **options),
+}
 
 
-@pytest.fixture(params=["cpu", "reference"])
+@pytest.fixture(params=["cpu", "reference", "cuda"])
 def both_backends(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Run the test once on each backend."""
-    with backends.use(request.param):
-        yield request.param
+    """Run the test once on each backend; ``cuda`` is the C++ core behind a stand-in for CuPy.
+
+    With ``--device cuda`` it is a GPU, and alone.
+    """
+    real = request.config.getoption("--device") != "cpu"
+    if request.param != "cuda":
+        if real:
+            pytest.skip("all layers are on the GPU")
+        with backends.use(request.param):
+            yield request.param
+    elif real:
+        yield "cuda"  # conftest has moved all layers there
+    else:
+        with on_device.stand_in(), on_device.lifted_layers():
+            yield "cuda"
 
 
 def exact_dtype(backend: str) -> str:

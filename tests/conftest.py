@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import hypothesis
+import on_device
 import pytest
 
 import rnncore as rc
@@ -21,7 +24,61 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ISAS = _rnncore.supported_isas()
+# Files about the C++ core, host memory, or parts of the package that take NumPy arrays alone.
+HOST_ONLY = (
+    "activations", "add_a_cell", "bits", "cli", "codebase", "concurrency", "cuda_absent",
+    "denormals_and_environment", "docs_examples", "errors", "examples", "interrupts", "layers_own",
+    "memory", "objects", "reduced_weights", "short_calls", "strides", "threads", "variants_bits",
+)  # fmt: skip
+HOST_ONLY_PARTS = ("bench", "demo", "nn_", "torch", "train_", "wheel")
 VARIANT_BACKENDS = ("reference", "cpu")  # those that have every option of the cells
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--device",
+        default="cpu",
+        choices=("cpu", "cuda", "stand-in"),
+        help="where layers run: on the CPU, on a GPU through CuPy, or on the CPU behind a stand-in "
+        "for CuPy; on the last two, tests marked host_only are skipped",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    device = config.getoption("--device")
+    items[:] = [item for item in items if not _senseless(item)]
+    for item in items:
+        if item.get_closest_marker("cuda") and device != "cuda":
+            item.add_marker(pytest.mark.skip(reason="needs a GPU: --device cuda"))
+        if device != "cpu" and (item.get_closest_marker("host_only") or _of_the_host(item.path)):
+            item.add_marker(pytest.mark.skip(reason="about the host alone"))
+
+
+def _of_the_host(path: Path) -> bool:
+    name = path.stem.removeprefix("test_")
+    return name in HOST_ONLY or name.startswith(HOST_ONLY_PARTS)
+
+
+def _senseless(item: pytest.Item) -> bool:
+    """Tell a test about the host alone, asked of the GPU's backend."""
+    chosen = getattr(item, "callspec", None)
+    return (
+        chosen is not None
+        and chosen.params.get("both_backends") == "cuda"
+        and item.get_closest_marker("host_only") is not None
+    )
+
+
+@pytest.fixture(autouse=True)
+def device(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Run all layers of the test where ``--device`` says."""
+    chosen = request.config.getoption("--device")
+    with ExitStack() as stack:
+        if chosen == "stand-in":
+            stack.enter_context(on_device.stand_in())
+        if chosen != "cpu":
+            stack.enter_context(on_device.lifted_layers())
+        yield chosen
 
 
 @pytest.fixture(params=ISAS)

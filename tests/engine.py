@@ -13,7 +13,7 @@ from rnncore.backends import cpu
 from rnncore.cells import ACTIVATIONS
 from rnncore.masks import Masks
 
-LAYERS = {"rnn": rc.RNN, "lstm": rc.LSTM, "gru": rc.GRU}
+LAYERS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}
 State = Any
 
 
@@ -45,7 +45,7 @@ def options_of(case: Case) -> dict[str, Any]:
 
 def build(case: Case, problem: Problem) -> Any:
     """Return the layer of a case with the problem's weights written into its parameters."""
-    layer = LAYERS[case.cell](case.D, case.H, case.layers, **options_of(case))
+    layer = getattr(rc, LAYERS[case.cell])(case.D, case.H, case.layers, **options_of(case))
     assert layer.spec == case.spec
     assert list(layer.params) == list(problem.params)
     for name, value in problem.params.items():

@@ -127,6 +127,7 @@ def test_what_stands_past_a_length_has_no_effect(merge: str) -> None:
     assert_same(runs[1], runs[0])
 
 
+@pytest.mark.host_only
 def test_the_reverse_direction_draws_its_own_parameters_and_the_same_ones_again() -> None:
     layer, again = make("gru", num_layers=2), make("gru", num_layers=2)
     assert_same(list(layer.params.values()), list(again.params.values()))

@@ -40,6 +40,7 @@ def test_an_engine_gives_the_bits_of_its_layer(kind: str) -> None:
     assert (engine.input_size, engine.output_size) == (D, layer.output_size)
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_engine_is_a_snapshot_that_nobody_can_change(kind: str) -> None:
     layer, x = KINDS[kind](), normal(T, N, D)
@@ -73,6 +74,7 @@ def test_out_may_have_any_strides_apart_from_overlap() -> None:
     assert_same(engine(x[:, 1], out=out)[0], alone)
 
 
+@pytest.mark.host_only
 def test_an_out_over_any_input_is_refused_before_anything_is_written() -> None:
     engine = rc.LSTM(D, D, seed=1).freeze()
     room = normal(T + 1, N, D)
@@ -90,6 +92,7 @@ def test_an_out_over_any_input_is_refused_before_anything_is_written() -> None:
     assert_same(np.array(y), engine(normal(T, N, D))[0])
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize(
     ("out", "error", "words"),
     [
@@ -130,6 +133,7 @@ def test_a_float64_layer_can_be_frozen_in_float32() -> None:
         single.freeze("float64")
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("cell", CLASSES)
 def test_a_stream_steps_through_what_a_call_runs_at_once(cell: str) -> None:
     engine, x = CLASSES[cell](D, H, 2, seed=1).freeze(), normal(T, N, D)
@@ -147,6 +151,7 @@ def test_a_stream_steps_through_what_a_call_runs_at_once(cell: str) -> None:
     assert_same(stream.step(x[0]), engine(x[:1], end)[0][0])
 
 
+@pytest.mark.host_only
 def test_a_stream_of_one_takes_and_gives_vectors() -> None:
     engine, x = rc.LSTM(D, H, seed=1).freeze(), normal(T, D)
     y, _ = engine(x)
@@ -154,6 +159,7 @@ def test_a_stream_of_one_takes_and_gives_vectors() -> None:
     assert_same(np.stack([stream.step(x_t) for x_t in x]), y)
 
 
+@pytest.mark.host_only
 def test_a_stack_streams_through_its_members() -> None:
     engine, x = KINDS["stack"]().freeze(), normal(T, N, D)
     y, end = engine(x)

@@ -216,6 +216,7 @@ def test_chunks_with_the_state_carried_on_are_the_whole_sequence() -> None:
     assert_same(np.concatenate([dx_1, dx_2]), dx)
 
 
+@pytest.mark.host_only
 def test_tapes_refer_to_the_callers_arrays() -> None:
     layer, x = make("gru", batch_first=True), normal(N, T, D)
     state = start(layer)
@@ -226,6 +227,7 @@ def test_tapes_refer_to_the_callers_arrays() -> None:
         assert np.shares_memory(record.y, y)
 
 
+@pytest.mark.host_only
 def test_a_spent_tape_lets_go_of_everything() -> None:
     layer, x = make("gru"), normal(T, N, D)
     x_alive = weakref.ref(x)
@@ -293,6 +295,7 @@ def test_writing_into_a_parameter_is_seen_by_the_next_call() -> None:
     assert not np.array_equal(layer(x)[0], before)
 
 
+@pytest.mark.host_only
 def test_params_and_grads_are_read_only_mappings_of_writable_arrays() -> None:
     layer = make("lstm")
     for mapping in (layer.params, layer.grads):
@@ -339,6 +342,7 @@ def test_an_error_inside_hold_ends_it() -> None:
     assert not np.array_equal(layer(x)[0], before)
 
 
+@pytest.mark.host_only
 def test_torch_tensors_are_taken_without_a_copy() -> None:
     torch = pytest.importorskip("torch")
     layer, x = make("lstm"), normal(T, N, D)

@@ -113,6 +113,7 @@ def test_bad_arguments_are_named() -> None:
         rc.GRUCell(3, 4, num_layers=2)
 
 
+@pytest.mark.host_only
 def test_cells_tell_what_they_are_and_can_be_copied() -> None:
     step = rc.RNNCell(D, H, nonlinearity="relu", dtype="float64", seed=1)
     assert repr(step) == "RNNCell(4, 6, nonlinearity='relu', dtype='float64')"

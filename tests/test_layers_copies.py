@@ -77,6 +77,7 @@ def test_a_copy_is_equal_in_everything_and_shares_nothing(text: str, duplicate) 
         duplicate(layer).backward(None, tape=layer._tape)
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("text", KINDS)
 def test_a_configuration_is_json_and_builds_an_equal_layer(text: str) -> None:
     layer = trained(text)
@@ -103,6 +104,7 @@ def test_a_configuration_goes_through_the_constructors_checks() -> None:
             from_config({**config, **change})
 
 
+@pytest.mark.host_only
 def test_a_pickle_with_wrong_arrays_is_refused() -> None:
     rebuild, (kind, config, params, grads, memory) = rc.GRU(3, 4).__reduce__()
     bad = {**params, "weight_ih_l0": np.zeros((1, 1), "f4")}

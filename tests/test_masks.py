@@ -101,6 +101,7 @@ def test_the_masks_of_the_inputs_are_those_of_dropout_alone() -> None:
     assert_same(plain.inputs[1][:, :, :3], expected)
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("cell", CLASSES)
 def test_training_equals_the_functional_core_with_the_masks_drawn_by_hand(cell, backend) -> None:
     layer = make(cell, bidirectional=True, dropout=0.2)
@@ -119,6 +120,7 @@ def test_training_equals_the_functional_core_with_the_masks_drawn_by_hand(cell, 
                     [*expected[:2], list(expected[2].values())])  # fmt: skip
 
 
+@pytest.mark.host_only
 @pytest.mark.parametrize("cell", CLASSES)
 def test_inference_takes_the_expectation_and_draws_nothing(cell: str, backend: str) -> None:
     layer, x = make(cell), normal(T, N, D)

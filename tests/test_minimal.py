@@ -39,6 +39,7 @@ def test_bits_do_not_depend_on_the_number_of_threads(cell: str, kind: str) -> No
     assert_same_bits(runs[2], runs[0])
 
 
+@pytest.mark.host_only
 def test_inference_frozen_and_stream_give_the_bits_of_training() -> None:
     case = Case(T=9, N=2, D=5, H=20, layers=2)
     problem = draw(case)

@@ -101,6 +101,7 @@ def test_resets_of_an_unbatched_sequence_are_one_row(backend: str) -> None:
     assert_same([y, h], [batched[:, 0], end[:, 0]])
 
 
+@pytest.mark.host_only
 def test_frozen_engines_and_the_functional_core_take_them(backend: str) -> None:
     layer, x = rc.LSTM(3, 4, dtype="float64", seed=1), normal(6, 2, 3, dtype="float64")
     resets = normal(6, 2) > 0

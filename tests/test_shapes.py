@@ -275,6 +275,7 @@ def test_wrong_shapes_of_outer_gradients_are_value_errors() -> None:
     assert_same_bits({"dx": dx}, {"dx": train(case, p)["dx"]})
 
 
+@pytest.mark.host_only
 def test_wrong_types_are_type_errors() -> None:
     case = Case(cell="gru")
     p = draw(case)

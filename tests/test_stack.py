@@ -63,6 +63,7 @@ def test_a_stack_of_single_layers_has_the_bits_of_one_deep_layer(both_backends: 
     assert_same(stack.grads["0.weight_hh_l0"], deep.grads["weight_hh_l0"])
 
 
+@pytest.mark.host_only
 def test_names_are_prefixed_and_arrays_are_the_members_own() -> None:
     layers = members()
     stack = rc.Stack(layers)

@@ -93,6 +93,10 @@ def test_the_wheel_is_small_and_complete(wheel: Path) -> None:
     ):
         for header in (ROOT / folder).glob("*.h"):
             assert f"rnncore/{link}/{header.name}" in names
+    kernels = [*(ROOT / "csrc/cuda").glob("*.cuh"), ROOT / "csrc/cuda/arguments.h"]
+    assert {f"rnncore/_csrc/cuda/{path.name}" for path in kernels} == {
+        name for name in names if name.startswith("rnncore/_csrc/cuda/")
+    }
     for source in (ROOT / "rnncore").rglob("*.py"):
         assert str(source.relative_to(ROOT)) in names
     modules = {name.partition(".")[0] for name in names if name.endswith(".so")}

@@ -55,6 +55,8 @@ int cell_named(const char* name) {
   return -1;
 }
 
+int num_cells() { return static_cast<int>(sizeof kShapes / sizeof kShapes[0]); }
+
 const CellShape& cell_shape(int cell) { return kShapes[cell]; }
 
 int activation_named(const char* name) {

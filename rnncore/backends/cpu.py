@@ -20,7 +20,7 @@ tape_in = _rnncore.tape_in
 
 def pack(spec: CellSpec, params: Sequence[Array], num_threads: int, weights: str = "full") -> Any:
     """Pack weights into the panels of the chosen instruction set."""
-    return _rnncore.Packed(_core_spec(spec, weights), params, num_threads)
+    return _rnncore.Packed(core_spec(spec, weights), params, num_threads)
 
 
 def stream(packed: Any, spec: CellSpec, batch: int) -> CoreStream:
@@ -33,16 +33,17 @@ def stream(packed: Any, spec: CellSpec, batch: int) -> CoreStream:
 
 def tape_width(spec: CellSpec, masked: Sequence[bool], recompute: bool) -> int:
     """Return how many numbers a tape takes, at most, for each step and row."""
-    return _rnncore.tape_width(_core_spec(spec), masked, recompute)
+    return _rnncore.tape_width(core_spec(spec), masked, recompute)
 
 
 def tape_memory(spec: CellSpec, steps: int, batch: int, width: int) -> Array:
     """Return memory for a tape, whose blocks are kept for the next one when it goes."""
-    return _rnncore.tape_memory(_core_spec(spec), steps, batch, width)
+    return _rnncore.tape_memory(core_spec(spec), steps, batch, width)
 
 
 @lru_cache(maxsize=256)
-def _core_spec(spec: CellSpec, weights: str = "full") -> Any:
+def core_spec(spec: CellSpec, weights: str = "full") -> Any:
+    """Return the core's specification of a recurrence."""
     return _rnncore.Spec(
         cell=spec.cell,
         input_size=spec.input_size,

@@ -1,8 +1,14 @@
 """Say what a backend does: the whole border between layers and whatever computes for them.
 
-Every array is time-major, of one dtype, and lies with unit stride along its last axis; the first
-two axes may have any strides, so that ``batch_first`` and unbatched calls are views. Backends
-allocate nothing that a caller sees: results are written into arrays that the caller made.
+Every array is time-major, lies on the backend's device and has unit stride along its last axis;
+the first two axes may have any strides, so that ``batch_first`` and unbatched calls are views.
+Sequences are of ``spec.numpy_dtype``, states of ``spec.state_dtype``, parameters and gradients of
+``spec.param_dtype``. Backends allocate nothing that a caller sees: results are written into
+arrays that the caller made.
+
+On a GPU work is ordered by the stream that is current in CuPy, and nothing is read back within a
+call; what goes wrong later is left with ``rnncore.cuda.errors``. TF32 is asked of
+``rnncore.cuda.tf32_allowed`` at every call.
 """
 
 from __future__ import annotations
@@ -88,7 +94,8 @@ class Backend(Protocol):
         h0, c0 : ndarray (L*K, N, P) and (L*K, N, H), or None
             Initial state, C-contiguous; None for zeros.
         lengths : int64 ndarray (N,), or None
-            Length of each row, 0 to T.
+            Length of each row, 0 to T. A GPU's backend gets them in host memory where they came
+            so; as an array on the GPU they may hold anything and are to be clamped.
         resets : bool ndarray (T, N), or None
             True at the first step of a segment; C-contiguous.
         y : ndarray (T, N, K*P)
@@ -96,8 +103,8 @@ class Backend(Protocol):
         hn, cn : ndarray
             Final state, C-contiguous, fully written.
         masks : Masks, or None
-            What is dropped and kept; None, or an entry that is None, leaves alone, but for zoneout,
-            which then takes its expectation.
+            What is dropped and kept, dropout in ``spec.numpy_dtype``; None, or an entry that is
+            None, leaves alone, but for zoneout, which then takes its expectation.
         keep : bool
             Whether to keep a tape.
         recompute : bool

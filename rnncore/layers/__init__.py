@@ -35,8 +35,8 @@ _KINDS: dict[str, type[Parametrised]] = {
 }
 
 
-def from_config(config: Mapping[str, Any]) -> Any:
-    """Build a layer, a cell or a stack's module from what its ``_config()`` returned.
+def from_config(config: Mapping[str, Any], device: str | None = None) -> Any:
+    """Build a layer, a cell or a stack's module from its ``_config()``, or on another device.
 
     Users' own layers of one recurrence are found as well, once their classes are defined.
 
@@ -45,9 +45,21 @@ def from_config(config: Mapping[str, Any]) -> Any:
     ValueError
         If ``config["type"]`` is no layer's name.
     """
+    if device is not None:
+        config = placed(config, device)
     own: dict[str, Any] = {kind.__name__: kind for kind in Recurrent.__subclasses__()}
     kinds = own | dict(registered()) | _KINDS
     name = config.get("type")
     if name not in kinds:
         raise ValueError(f"type: expected one of {', '.join(kinds)}, got {name!r}")
     return kinds[name]._from_config(config)
+
+
+def placed(config: Any, device: str) -> Any:
+    """Return a configuration, however it nests, with another device in it."""
+    if isinstance(config, list):
+        return [placed(part, device) for part in config]
+    if not isinstance(config, Mapping):
+        return config
+    changed = {key: placed(part, device) for key, part in config.items()}
+    return changed | {"device": device} if "device" in config else changed

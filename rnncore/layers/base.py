@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
 
 from rnncore import checks
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.layers.parameters import Parametrised
 from rnncore.layout import Extent, Layout
 from rnncore.sequences import Inputs, Tape
@@ -40,14 +40,13 @@ class Layer(Parametrised):
         self,
         params: dict[str, Array],
         sizes: tuple[int, int],
-        dtype: str,
-        batch_first: bool,
+        layout: Layout,
     ) -> None:
-        super().__init__(params)
+        super().__init__(params, layout.device)
         self.input_size, self.output_size = sizes
-        self.dtype = dtype
-        self.batch_first = batch_first
-        self._layout = Layout(np.dtype(dtype), batch_first)
+        self.dtype: str = layout.dtype.name
+        self.batch_first = layout.batch_first
+        self._layout = layout
         self._tape: Tape | None = None
 
     def __call__(
@@ -58,11 +57,13 @@ class Layer(Parametrised):
         Parameters
         ----------
         x : array (T, N, D), (N, T, D) with ``batch_first``, or (T, D)
-            Input of the layer's dtype; anything with DLPack is taken without a copy.
+            Input of the layer's dtype on its device: a NumPy array, or a CuPy array for a layer on
+            a GPU. Anything with DLPack there is taken without a copy.
         state : array (L*K, N, P), or a pair with (L*K, N, H) for an LSTM, optional
             Initial state; zeros, or what a stateful layer kept, if None.
         lengths : N integers, optional
-            Length of each sequence, from 0 to T.
+            Length of each sequence, from 0 to T. A layer on a GPU takes them from either memory;
+            from its own they are not read back, and those out of range are clamped.
         resets : array of bool (T, N), optional
             True marks the first step of a new segment: no state and no gradient crosses from the
             step before it, in either direction. Laid out as `x`: (N, T) with ``batch_first``, (T,)
@@ -73,7 +74,7 @@ class Layer(Parametrised):
         y : ndarray (T, N, K*P)
             Output in the layout of `x`; zero past a length.
         state : ndarray or pair
-            State at each sequence's end.
+            State at each sequence's end; float32 beside 16-bit sequences.
 
         Raises
         ------
@@ -229,7 +230,7 @@ class Layer(Parametrised):
     def _take(self, x: object, state: object, lengths: object, resets: object) -> Inputs:
         taken, extent = self._layout.take_sequence("x", x, self.input_size)
         start = self._take_state("state", state, extent)
-        rows = None if lengths is None else checks.lengths(lengths, *extent)
+        rows = None if lengths is None else self._layout.device.lengths(lengths, *extent)
         anew = None if resets is None else self._layout.take_resets(resets, extent)
         return Inputs(taken, start, rows, anew, extent)
 
@@ -241,6 +242,10 @@ class Layer(Parametrised):
             outcome.tape.owner = self._owner
             self._open(outcome.tape)
         return self._layout.give(outcome.y, extent), self._give_state(outcome.state, extent.batched)
+
+    def _settle(self, device: Device, brought: Any) -> None:
+        super()._settle(device, brought)
+        self._layout = replace(self._layout, device=device)
 
     def _usable(self, tape: Tape | None) -> Tape:
         if tape is None:

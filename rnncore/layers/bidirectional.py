@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Self
 
-import numpy as np
-
 from rnncore import checks
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.layers import options
 from rnncore.layers.base import Outcome
 from rnncore.layers.joined import Joined, JoinedTape, all_or_nothing
@@ -58,12 +57,8 @@ class Bidirectional(Joined):
         self._members = (layer, type(layer)._from_config(config))
         self.spec = replace(layer.spec, num_directions=2)
         width = layer.output_size * (2 if merge == "concat" else 1)
-        super().__init__(
-            self._named([dict(member.params) for member in self._members]),
-            (layer.input_size, width),
-            layer.dtype,
-            layer.batch_first,
-        )
+        params = self._named([member.params for member in self._members])
+        super().__init__(params, (layer.input_size, width), layer._layout)
 
     @property
     def layers(self) -> tuple[Recurrent, Recurrent]:
@@ -92,26 +87,24 @@ class Bidirectional(Joined):
         merge = "" if self.merge == "concat" else f", merge={self.merge!r}"
         return f"Bidirectional({self._members[0]!r}{merge})"
 
-    def _named(self, directions: list[dict[str, Array]]) -> dict[str, Array]:
-        forward, reverse = directions
-        both = forward | {f"{name}_reverse": array for name, array in reverse.items()}
+    def _named(self, members: list[Mapping[str, Array]]) -> dict[str, Array]:
+        forward, reverse = members
+        both = {**forward} | {f"{name}_reverse": array for name, array in reverse.items()}
         return {name: both[name] for name in _names(self.spec.param_shapes(), forward)}
-
-    def _own_grads(self) -> dict[str, Array]:
-        return self._named([member._own_grads() for member in self._members])
 
     def _take_state(self, name: str, state: object, extent: Extent) -> tuple[Any, Any]:
         if state is None:
             return (None, None)
-        return _apart(take_sequence_state(self.spec, name, state, extent))
+        return _apart(take_sequence_state(self._layout, self.spec, name, state, extent))
 
     def _take_dstate(self, name: str, dstate: object, extent: Extent) -> tuple[Any, Any]:
-        return _apart(take_sequence_state(self.spec, name, dstate, extent, optional=True))
+        parts = take_sequence_state(self._layout, self.spec, name, dstate, extent, optional=True)
+        return _apart(parts)
 
     def _give_state(self, state: tuple[State, State], batched: bool) -> Any:
         joined = []
         for forward, reverse in zip(*state, strict=True):
-            both = np.stack((forward, reverse), axis=1)
+            both = self._device.xp.stack((forward, reverse), axis=1)
             joined.append(both.reshape(2 * len(forward), *forward.shape[1:]))
         return give_sequence_state(tuple(joined), batched)
 
@@ -120,7 +113,7 @@ class Bidirectional(Joined):
     ) -> Outcome:
         x, states, lengths, resets, extent = inputs
         forward, reverse = self.layers
-        turn = _Turn(lengths, extent)
+        turn = _Turn(self._device, lengths, extent)
         y = self._layout.empty(extent, self.output_size) if out is None else out
         places: tuple[Array | None, Array | None] = (None, None)
         if self.merge == "concat":
@@ -146,11 +139,11 @@ class Bidirectional(Joined):
             if not placed:
                 y[:, :, forward.shape[2] :] = reverse
         elif self.merge == "mul":
-            np.multiply(forward, reverse, out=y)
+            self._device.multiply(forward, reverse, out=y)
         else:
-            np.add(forward, reverse, out=y)
+            self._device.add(forward, reverse, out=y)
             if self.merge == "average":
-                y *= 0.5
+                y[...] = self._device.scale(y, 0.5)
 
     def _apart(self, dy: Array, parts: tuple[Array, Array] | None) -> tuple[Array, Array]:
         """Return each direction's share of the output's gradient."""
@@ -158,9 +151,9 @@ class Bidirectional(Joined):
             width = self._members[0].output_size
             return dy[:, :, :width], dy[:, :, width:]
         if parts is not None:
-            return dy * parts[1], dy * parts[0]
+            return self._device.multiply(dy, parts[1]), self._device.multiply(dy, parts[0])
         if self.merge == "average":
-            dy = dy * np.array(0.5, self.dtype)
+            dy = self._device.scale(dy, 0.5)
         return dy, dy
 
     def _run_backward(
@@ -180,7 +173,7 @@ class Bidirectional(Joined):
                 inputs.append(dx)
                 starts.append(start)
         if need_dx:
-            np.add(inputs[0], turn(inputs[1]), out=inputs[0])
+            self._device.add(inputs[0], turn(inputs[1]), out=inputs[0])
         return inputs[0], tuple(starts)
 
     def _config(self) -> dict[str, Any]:
@@ -203,17 +196,21 @@ class Bidirectional(Joined):
 class _Turn:
     """Reverse each row's own length in time; what lies past it stays. Its own inverse."""
 
-    def __init__(self, lengths: Array | None, extent: Extent) -> None:
-        self._lengths: Array | int = extent.steps if lengths is None else lengths
+    def __init__(self, device: Device, lengths: Array | None, extent: Extent) -> None:
+        self._xp = xp = device.xp
+        self._lengths: Array | int = extent.steps
         self._index: Array | None = None
         if lengths is not None:
-            steps = np.arange(extent.steps)[:, None]
-            self._index = np.where(steps < lengths, lengths - 1 - steps, steps)[:, :, None]
+            # Those of a caller's array on a GPU are not known to be in range: kernels clamp too.
+            self._lengths = inside = device.brought("lengths", lengths).clip(0, extent.steps)
+            steps = xp.arange(extent.steps)[:, None]
+            self._index = xp.where(steps < inside, inside - 1 - steps, steps)[:, :, None]
 
     def __call__(self, sequence: Array) -> Array:
         if self._index is None:
             return sequence[::-1]
-        return np.take_along_axis(sequence, self._index, axis=0)
+        turned: Array = self._xp.take_along_axis(sequence, self._index, axis=0)
+        return turned
 
     def resets(self, resets: Array | None) -> Array | None:
         """Return the first steps of the segments as met from the end, the first of all left out.
@@ -222,10 +219,12 @@ class _Turn:
         """
         if resets is None:
             return None
-        steps = np.arange(len(resets))[:, None]
+        xp = self._xp
+        steps = xp.arange(len(resets))[:, None]
         inside = (steps > 0) & (steps < self._lengths)
-        index = np.where(inside, self._lengths - steps, 0)
-        return np.take_along_axis(resets, np.broadcast_to(index, resets.shape), axis=0) & inside
+        index = xp.broadcast_to(xp.where(inside, self._lengths - steps, 0), resets.shape)
+        turned: Array = xp.take_along_axis(resets, index, axis=0) & inside
+        return turned
 
     def view(self, sequence: Array | None) -> Array | None:
         """Return a reversed view to write into, None where there is none."""
@@ -240,6 +239,6 @@ def _names(shapes: Mapping[str, Any], forward: Mapping[str, Array]) -> list[str]
 def _apart(state: tuple[Array | None, ...]) -> tuple[Any, Any]:
     """Return each direction's rows of a state that goes by layer, forward first."""
     return tuple(
-        tuple(None if part is None else np.ascontiguousarray(part[first::2]) for part in state)
+        tuple(None if part is None else checks.contiguous(part[first::2]) for part in state)
         for first in (0, 1)
     )  # type: ignore[return-value]

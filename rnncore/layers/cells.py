@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from rnncore import checks, sequences
+from rnncore import checks, devices, sequences
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.initializers import draw_params
 from rnncore.layers import options
 from rnncore.layers.parameters import Parametrised
-from rnncore.layout import Extent, State, give_state, take_state, without_axis
+from rnncore.layout import Extent, Layout, State, give_state, take_state, without_axis
 from rnncore.sequences import Inputs, PackedOnce, SequenceTape, Tape
 
 
@@ -26,12 +26,14 @@ class Cell(Parametrised):
         for name in ("input_size", "hidden_size"):
             done[name] = checks.size(name, done[name])
         done["bias"] = checks.flag("bias", done["bias"])
-        done["dtype"] = options.dtype(done["dtype"])
-        done["device"] = options.device(done["device"])
+        place = options.device(done["device"])
+        done["dtype"] = options.dtype(done["dtype"], place)
         done["seed"] = options.seed(done["seed"])
         if "nonlinearity" in done:
             choices = ("tanh", "relu")
             done["nonlinearity"] = checks.choice("nonlinearity", done["nonlinearity"], choices)
+        device = devices.get(place)
+        done["device"] = device.name
         self._arguments = done
         self.spec = CellSpec(
             cell,
@@ -42,9 +44,10 @@ class Cell(Parametrised):
             dtype=done["dtype"],
         )
         drawn = draw_params(self.spec, done["seed"])
-        super().__init__({name.removesuffix("_l0"): array for name, array in drawn.items()})
-        self._packed = PackedOnce(self.spec, self._params.values())
-        self._dtype = np.dtype(self.spec.dtype)
+        params = {name.removesuffix("_l0"): device.upload(array) for name, array in drawn.items()}
+        super().__init__(params, device)
+        self._packed = PackedOnce(device, self.spec, params.values())
+        self._layout = Layout.of(self.spec, device)
         self._tape: Tape | None = None
 
     @property
@@ -126,7 +129,7 @@ class Cell(Parametrised):
         if dstate is not None:
             dend = self._take_state("dstate", dstate, extent, optional=True)
         need_dx, retain = checks.flag("need_dx", need_dx), checks.flag("retain", retain)
-        dx = np.empty((1, extent.batch, self.input_size), self._dtype) if need_dx else None
+        dx = self._layout.empty(extent, self.input_size) if need_dx else None
         grads = list(self._own_grads().values())
         listener = self._listener_of_last(used, retain)
         dstart = sequences.backward(used, None, dend, dx, grads, retain)
@@ -141,7 +144,7 @@ class Cell(Parametrised):
 
     def __repr__(self) -> str:
         shown = [str(self.input_size), str(self.hidden_size)]
-        plain = {"nonlinearity": "tanh", "bias": True, "dtype": "float32"}
+        plain = {"nonlinearity": "tanh", "bias": True, "dtype": "float32", "device": "cpu"}
         shown += [
             f"{name}={self._arguments[name]!r}"
             for name, value in plain.items()
@@ -150,7 +153,8 @@ class Cell(Parametrised):
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _run(self, x: object, state: object, keep: bool) -> tuple[Any, SequenceTape | None]:
-        given = checks.array("x", x, self._dtype)
+        layout = self._layout
+        given = layout.device.array("x", x, layout.dtype)
         features = self.input_size
         if given.ndim not in (1, 2) or given.shape[-1] != features:
             checks.wrong_shape("x", f"(N, {features}) or ({features},)", given.shape)
@@ -160,7 +164,7 @@ class Cell(Parametrised):
         if state is not None:
             start = self._take_state("state", state, extent)
         sequence = checks.unit_stride(given).reshape(1, extent.batch, features)
-        y = np.empty((1, extent.batch, self.hidden_size), self._dtype)
+        y = layout.device.empty((1, extent.batch, self.hidden_size), layout.dtype)
         inputs = Inputs(sequence, start, None, None, extent)
         final, tape = sequences.forward(self._packed.get(), inputs, None, y, keep)
         if tape is not None:
@@ -175,7 +179,7 @@ class Cell(Parametrised):
         seen = without_axis(shapes, 0)
         if not extent.batched:
             seen = without_axis(seen, 0)
-        return take_state(name, state, seen, shapes, self._dtype, optional)
+        return take_state(self._layout, name, state, seen, shapes, optional)
 
     def _usable(self, tape: object, from_forward: bool) -> Tape:
         if tape is None and from_forward:
@@ -187,6 +191,16 @@ class Cell(Parametrised):
         if tape.spent:
             raise RuntimeError("tape: already spent; backward(..., retain=True) keeps one intact")
         return tape
+
+    def _brought(self, device: Device) -> Any:
+        options.dtype(self.dtype, device.name)
+        return super()._brought(device)
+
+    def _settle(self, device: Device, brought: Any) -> None:
+        super()._settle(device, brought)
+        self._layout = replace(self._layout, device=device)
+        self._packed.move(device, self._params.values())
+        self._arguments["device"] = device.name
 
     def _params_changed(self) -> None:
         self._packed.drop()
@@ -206,10 +220,11 @@ class RNNCell(Cell):
         Whether there are ``bias_ih`` and ``bias_hh``.
     nonlinearity : {"tanh", "relu"}, optional
         The activation.
-    dtype : {"float32", "float64"}, optional
-        Type of every array.
-    device : {"cpu"}, optional
-        Where it runs.
+    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+        Type of every array. The last two are for GPUs alone; parameters, gradients and states are
+        then float32.
+    device : {"cpu", "cuda", "cuda:0", ...}, optional
+        Where it runs: with NumPy arrays on the CPU, with CuPy arrays on a GPU.
     seed : int, optional
         What initial values are drawn from; a fresh one if None.
 
@@ -248,10 +263,11 @@ class LSTMCell(Cell):
         ``D`` and ``H``.
     bias : bool, optional
         Whether there are ``bias_ih`` and ``bias_hh``.
-    dtype : {"float32", "float64"}, optional
-        Type of every array.
-    device : {"cpu"}, optional
-        Where it runs.
+    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+        Type of every array. The last two are for GPUs alone; parameters, gradients and states are
+        then float32.
+    device : {"cpu", "cuda", "cuda:0", ...}, optional
+        Where it runs: with NumPy arrays on the CPU, with CuPy arrays on a GPU.
     seed : int, optional
         What initial values are drawn from; a fresh one if None.
     """
@@ -278,10 +294,11 @@ class GRUCell(Cell):
         ``D`` and ``H``.
     bias : bool, optional
         Whether there are ``bias_ih`` and ``bias_hh``.
-    dtype : {"float32", "float64"}, optional
-        Type of every array.
-    device : {"cpu"}, optional
-        Where it runs.
+    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+        Type of every array. The last two are for GPUs alone; parameters, gradients and states are
+        then float32.
+    device : {"cpu", "cuda", "cuda:0", ...}, optional
+        Where it runs: with NumPy arrays on the CPU, with CuPy arrays on a GPU.
     seed : int, optional
         What initial values are drawn from; a fresh one if None.
     """

@@ -54,10 +54,11 @@ class GRU(Recurrent):
         ThresholdedRelu, or such a name with its numbers, ``("LeakyRelu", 0.01)``.
     clip : float, optional
         The input of every activation is clamped to ``[-clip, clip]`` (ONNX).
-    dtype : {"float32", "float64"}, optional
-        Type of every array.
-    device : {"cpu"}, optional
-        Where it runs.
+    dtype : {"float32", "float64", "float16", "bfloat16"}, optional
+        Type of every array. The last two are for GPUs alone; parameters, gradients and states are
+        then float32.
+    device : {"cpu", "cuda", "cuda:0", ...}, optional
+        Where it runs: with NumPy arrays on the CPU, with CuPy arrays on a GPU.
     seed : int, optional
         What initial values and masks are drawn from; a fresh one if None.
 
@@ -66,7 +67,9 @@ class GRU(Recurrent):
     ValueError, TypeError
         If an argument makes no sense.
     NotImplementedError
-        If this version lacks a dtype or a device.
+        If the device lacks the dtype.
+    DeviceError
+        If the device is not there.
 
     References
     ----------

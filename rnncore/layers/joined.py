@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.layers.base import Layer
 from rnncore.layout import Extent
-from rnncore.sequences import Tape
+from rnncore.sequences import Inputs, Tape
 
 
 class JoinedTape(Tape):
@@ -72,6 +73,30 @@ class Joined(Layer):
     def _open(self, tape: Any) -> None:
         for member, part in zip(self._members, tape.parts, strict=True):
             member._open(part)
+
+    def _take(self, x: object, state: object, lengths: object, resets: object) -> Inputs:
+        for i, member in enumerate(self._members):
+            if member._device is not self._device:
+                raise RuntimeError(
+                    f"layers[{i}]: expected device {self.device}, as the whole has, got "
+                    f"{member.device}; move the whole"
+                )
+        return super()._take(x, state, lengths, resets)
+
+    def _named(self, members: list[Mapping[str, Array]]) -> dict[str, Array]:
+        """Return the members' arrays under this layer's names."""
+        raise NotImplementedError
+
+    def _own_grads(self) -> dict[str, Array]:
+        return self._named([member._own_grads() for member in self._members])
+
+    def _brought(self, device: Device) -> Any:
+        return [member._brought(device) for member in self._members]
+
+    def _settle(self, device: Device, brought: Any) -> None:
+        for member, part in zip(self._members, brought, strict=True):
+            member._settle(device, part)
+        super()._settle(device, (self._named([member.params for member in self._members]), None))
 
     def _grads_so_far(self) -> dict[str, Array] | None:
         known = any(member._grads_so_far() is not None for member in self._members)

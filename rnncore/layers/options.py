@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from rnncore import checks
-from rnncore.cells import ACTIVATIONS, PLAIN_ACTIVATIONS, carries_c
+from rnncore import checks, devices
+from rnncore.cells import ACTIVATIONS, PLAIN_ACTIVATIONS, carries_c, numpy_dtype
 
 COMMON: dict[str, Any] = {
     "num_layers": 1,
@@ -72,7 +72,9 @@ def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     TypeError, ValueError
         If an argument or a combination makes no sense.
     NotImplementedError
-        If a dtype or a device makes sense but this version lacks it.
+        If a dtype makes sense, but not on this device.
+    DeviceError
+        If the device is not there.
     """
     _refuse_unknown(cell, given)
     given = {**COMMON, **given}
@@ -86,13 +88,14 @@ def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     done["zoneout"] = _zoneout(cell, given["zoneout"])
     done["activations"] = _activations(cell, given["activations"])
     done["clip"] = _clip(given["clip"])
-    done["dtype"] = dtype(given["dtype"])
+    place = device(given["device"])
+    done["dtype"] = dtype(given["dtype"], place)
     done["seed"] = seed(given["seed"])
     for name, check in _OWN.get(cell, {}).items():
         if name in given:
             done[name] = check(name, given[name])
     _refuse_combinations(done, given)
-    done["device"] = device(given["device"])
+    done["device"] = devices.get(place).name
     if done["dropout"] and done["num_layers"] == 1 and not done["variational"]:
         warnings.warn(
             "dropout: acts on the output of every layer but the last, and there is one layer",
@@ -102,28 +105,32 @@ def resolve(cell: str, given: Mapping[str, Any]) -> dict[str, Any]:
     return done
 
 
-def dtype(value: object) -> str:
-    """Return the name of a dtype that layers on the CPU may have."""
+def dtype(value: object, place: str = "cpu") -> str:
+    """Return the name of a dtype that layers may have on the device that `place` names."""
     try:
         name = value if isinstance(value, str) else np.dtype(value).name  # type: ignore[call-overload]
     except TypeError:
-        raise TypeError(f"dtype: expected 'float32' or 'float64', got {value!r}") from None
+        raise TypeError(f"dtype: expected {_dtypes(place)}, got {value!r}") from None
     if value is None:
-        raise TypeError("dtype: expected 'float32' or 'float64', got None")
-    if name in ("float16", "bfloat16"):
-        raise NotImplementedError(f"dtype: {name} is not in this version of rnncore on the CPU")
-    if name not in ("float32", "float64"):
-        raise ValueError(f"dtype: expected 'float32' or 'float64', got {value!r}")
+        raise TypeError(f"dtype: expected {_dtypes(place)}, got None")
+    devices.require_dtype(name, place)
+    if name not in devices.DTYPES[place.partition(":")[0]]:
+        raise ValueError(f"dtype: expected {_dtypes(place)}, got {value!r}")
+    numpy_dtype(name)  # bfloat16 needs a package
     return str(name)
 
 
+def _dtypes(place: str) -> str:
+    *most, last = (repr(name) for name in devices.DTYPES[place.partition(":")[0]])
+    return f"{', '.join(most)} or {last}"
+
+
 def device(value: object) -> str:
-    """Return the name of a device that layers may be on."""
+    """Return the name of a device if it is one, whether it is there or not."""
     if not isinstance(value, str):
         raise TypeError(f"device: expected 'cpu' or 'cuda', got {value!r}")
-    if value == "cuda" or (value.startswith("cuda:") and value[5:].isdigit()):
-        raise NotImplementedError("device: 'cuda' is not in this version of rnncore")
-    if value != "cpu":
+    kind, colon, ordinal = value.partition(":")
+    if value != "cpu" and (kind != "cuda" or (colon and not ordinal.isdecimal())):
         raise ValueError(f"device: expected 'cpu' or 'cuda', got {value!r}")
     return value
 

@@ -9,18 +9,20 @@ from weakref import WeakSet
 
 import numpy as np
 
-from rnncore import checks
+from rnncore import devices
 from rnncore.checks import Array
+from rnncore.devices import HOST, Device
 from rnncore.initializers import undrawn
+from rnncore.layers import options
 from rnncore.layers.listening import GradientListener
-from rnncore.layers.options import device as checked_device
 from rnncore.sequences import Tape
 
 
 class Parametrised:
     """Hold parameters by name, and gradients under the same names once they are asked for."""
 
-    def __init__(self, params: dict[str, Array]) -> None:
+    def __init__(self, params: dict[str, Array], device: Device = HOST) -> None:
+        self._device = device
         self._params = params
         self._params_view = MappingProxyType(params)
         self._grads: dict[str, Array] | None = None
@@ -42,18 +44,25 @@ class Parametrised:
         return MappingProxyType(self._own_grads())
 
     @property
+    def device(self) -> str:
+        """Where its arrays are: ``"cpu"``, ``"cuda:0"`` ..."""
+        return self._device.name
+
+    @property
     def num_parameters(self) -> int:
         """Number of trainable numbers."""
         return sum(array.size for array in self._params.values())
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
-        for array in (self._grads or {}).values():
-            array.fill(0)
+        with self._device.entered():
+            for array in (self._grads or {}).values():
+                array.fill(0)
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of the parameters by name."""
-        return {name: array.copy() for name, array in self._params.items()}
+        with self._device.entered():
+            return {name: array.copy() for name, array in self._params.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, object]) -> None:
         """Copy values into the parameters, all of them or, after an error, none.
@@ -61,7 +70,8 @@ class Parametrised:
         Parameters
         ----------
         state_dict : mapping of str to array
-            One entry for every parameter. A dtype that holds less is widened, never narrowed.
+            One entry for every parameter, on any device. A dtype that holds less is widened, never
+            narrowed.
 
         Raises
         ------
@@ -70,26 +80,52 @@ class Parametrised:
         TypeError
             If nothing is wrong but dtypes.
         """
-        values = checked_entries(self._params, state_dict)
-        for name, value in values.items():
-            self._params[name][...] = value
+        with self._device.entered():
+            for name, value in checked_entries(self._params, state_dict).items():
+                self._params[name][...] = value
         self._params_changed()
 
     def to(self, device: str) -> Self:
-        """Move parameters and gradients to a device; older tapes become foreign.
+        """Move parameters, gradients and a carried state to a device; older tapes become foreign.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda", "cuda:0", ...}
+            ``"cuda"`` is the GPU that is current in CuPy.
+
+        Returns
+        -------
+        self
+            Either moved as a whole or, after an error, as it was.
 
         Raises
         ------
+        DeviceError
+            If the device is not there.
         NotImplementedError
-            If `device` is ``"cuda"``, which this version lacks.
+            If layers of this dtype are not on that device.
         """
-        checked_device(device)
-        self._owner = object()
+        target = devices.get(options.device(device))
+        self._settle(target, self._brought(target))
         return self
+
+    def _brought(self, device: Device) -> Any:
+        """Return what is held, as it will lie on another device; nothing changes yet."""
+        grads = self._grads
+        return _all_brought(device, self._params), grads and _all_brought(device, grads)
+
+    def _settle(self, device: Device, brought: Any) -> None:
+        """Hold what :meth:`_brought` returned from now on. It does not fail."""
+        params, self._grads = brought
+        self._params.update(params)
+        self._device = device
+        self._owner = object()
 
     def _own_grads(self) -> dict[str, Array]:
         if self._grads is None:
-            self._grads = {name: np.zeros_like(array) for name, array in self._params.items()}
+            zeros = self._device.zeros
+            items = self._params.items()
+            self._grads = {name: zeros(array.shape, array.dtype) for name, array in items}
         return self._grads
 
     def _grads_so_far(self) -> dict[str, Array] | None:
@@ -131,7 +167,7 @@ class Parametrised:
         return cls(**{name: value for name, value in config.items() if name != "type"})
 
     def __reduce__(self) -> tuple[Any, ...]:
-        contents = (self._params, self._grads_so_far(), self._memory())
+        contents = _downloaded((self._params, self._grads_so_far(), self._memory()))
         return rebuild, (type(self), self._config(), *contents)
 
 
@@ -146,12 +182,26 @@ def rebuild(
     with undrawn():
         layer = kind._from_config(config)
     layer.load_state_dict(params)
-    if grads is not None:
-        own = layer._own_grads()
-        for name, value in checked_entries(own, grads).items():
-            own[name][...] = value
-    layer._remember(memory)
+    with layer._device.entered():
+        if grads is not None:
+            own = layer._own_grads()
+            for name, value in checked_entries(own, grads).items():
+                own[name][...] = value
+        layer._remember(memory)
     return layer
+
+
+def _all_brought(device: Device, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: device.brought(name, array) for name, array in arrays.items()}
+
+
+def _downloaded(held: Any) -> Any:
+    """Return what a layer holds, however it nests, with its arrays in host memory."""
+    if isinstance(held, Mapping):
+        return {key: _downloaded(part) for key, part in held.items()}
+    if isinstance(held, tuple | list):
+        return type(held)(_downloaded(part) for part in held)
+    return devices.of(held).download(held) if hasattr(held, "dtype") else held
 
 
 def checked_entries(params: Mapping[str, Array], given: Mapping[str, object]) -> dict[str, Array]:
@@ -163,7 +213,7 @@ def checked_entries(params: Mapping[str, Array], given: Mapping[str, object]) ->
     for name, param in params.items():
         if name not in given:
             continue
-        value = checks.any_array(f"state_dict[{name!r}]", given[name])
+        value = devices.of(param).brought(f"state_dict[{name!r}]", given[name])
         if value.dtype.kind != "f" or not np.can_cast(value.dtype, param.dtype, "safe"):
             mistyped.append(f"{name}: expected dtype {param.dtype}, got {value.dtype}")
         if value.shape != param.shape:

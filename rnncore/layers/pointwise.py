@@ -15,7 +15,7 @@ import numpy as np
 from rnncore import checks
 from rnncore.checks import Array
 from rnncore.layers.base import Layer, Outcome
-from rnncore.layout import Extent
+from rnncore.layout import Extent, Layout
 from rnncore.sequences import Inputs, Tape
 
 
@@ -110,7 +110,7 @@ class Pointwise(Layer):
     """
 
     def __init__(self, module: PointwiseModule, sizes: tuple[int, int], batch_first: bool) -> None:
-        super().__init__(dict(module.params), sizes, module.dtype, batch_first)
+        super().__init__(dict(module.params), sizes, Layout.on_host(module.dtype, batch_first))
         self.module = module
 
     def zero_grad(self) -> None:

@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-
-from rnncore import checks, sequences
+from rnncore import checks, devices, sequences
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.initializers import draw_params
 from rnncore.layers import options
 from rnncore.layers.base import Layer, Outcome
 from rnncore.layers.listening import SUMMED_LAST, GradientListener, Report
-from rnncore.layout import Extent, State, give_sequence_state, take_sequence_state
+from rnncore.layout import Extent, Layout, State, give_sequence_state, take_sequence_state
 from rnncore.masks import Masks, draw_masks
 from rnncore.sequences import Inputs, PackedOnce, SequenceTape
 
@@ -60,10 +59,12 @@ class Recurrent(Layer):
         self._arguments = options.resolve(cell, given)
         done = self._arguments
         self.spec = _spec(cell, done)
-        params = draw_params(self.spec, done["seed"], done.get("forget_bias", 0.0))
+        device = devices.get(done["device"])
+        drawn = draw_params(self.spec, done["seed"], done.get("forget_bias", 0.0))
+        params = {name: device.upload(array) for name, array in drawn.items()}
         sizes = (self.spec.input_size, self.spec.features)
-        super().__init__(params, sizes, done["dtype"], done["batch_first"])
-        self._packed = PackedOnce(self.spec, params.values())
+        super().__init__(params, sizes, Layout.of(self.spec, device, done["batch_first"]))
+        self._packed = PackedOnce(device, self.spec, params.values())
         self._seed, self._calls = done["seed"], 0
         self._stateful: bool = done["stateful"]
         self._kept: Kept | None = None
@@ -119,7 +120,7 @@ class Recurrent(Layer):
             self._kept = None
             return
         first = state[0] if isinstance(state, tuple | list) and len(state) == 2 else state
-        part = checks.any_array("state", first)
+        part = self._device.any_array("state", first)
         batched = part.ndim != 2
         batch = part.shape[1] if part.ndim == 3 else 1
         parts = self._take_parts("state", state, Extent(0, batch, batched))
@@ -139,7 +140,8 @@ class Recurrent(Layer):
         if rows is None:
             self._kept = None
         elif self._kept is not None:
-            chosen = checks.rows("rows", rows, self._kept.state[0].shape[1])
+            index = checks.rows("rows", rows, self._kept.state[0].shape[1])
+            chosen = self._device.upload(index)
             fresh = _copied(self._kept.state)  # an interrupt leaves the old state whole
             for part in fresh:
                 part[:, chosen] = 0
@@ -169,7 +171,7 @@ class Recurrent(Layer):
         return f"{type(self).__name__}({', '.join(shown)})"
 
     def _take_parts(self, name: str, state: object, extent: Extent) -> State:
-        return take_sequence_state(self.spec, name, state, extent)  # type: ignore[return-value]
+        return take_sequence_state(self._layout, self.spec, name, state, extent)  # type: ignore[return-value]
 
     def _take_state(self, name: str, state: object, extent: Extent) -> State | None:
         if state is not None:
@@ -185,7 +187,7 @@ class Recurrent(Layer):
         return self._kept.state
 
     def _take_dstate(self, name: str, dstate: object, extent: Extent) -> tuple[Array | None, ...]:
-        return take_sequence_state(self.spec, name, dstate, extent, optional=True)
+        return take_sequence_state(self._layout, self.spec, name, dstate, extent, optional=True)
 
     def _give_state(self, state: State, batched: bool) -> Any:
         return give_sequence_state(state, batched)
@@ -210,6 +212,7 @@ class Recurrent(Layer):
             recurrent_dropout=self._arguments["recurrent_dropout"],
             seed=self._seed,
             call=self._calls,
+            device=self._device,
         )
 
     def _commit(self, pending: Any) -> None:
@@ -249,6 +252,19 @@ class Recurrent(Layer):
 
         return early, finished
 
+    def _brought(self, device: Device) -> Any:
+        options.dtype(self.dtype, device.name)
+        kept = self._kept
+        if kept is not None:
+            kept = Kept(tuple(device.brought("state", part) for part in kept.state), kept.batched)
+        return super()._brought(device), kept
+
+    def _settle(self, device: Device, brought: Any) -> None:
+        held, self._kept = brought
+        super()._settle(device, held)
+        self._packed.move(device, self._params.values())
+        self._arguments["device"] = device.name
+
     def _params_changed(self) -> None:
         self._packed.drop()
 
@@ -261,7 +277,9 @@ class Recurrent(Layer):
     def _remember(self, memory: Any) -> None:
         self.rng_state, kept = memory
         if kept is not None:
-            self.set_state(give_sequence_state(*kept))
+            state, batched = kept
+            parts = tuple(self._device.brought("state", part) for part in state)
+            self.set_state(give_sequence_state(parts, batched))
 
     def _frozen_config(self, dtype: str) -> dict[str, Any]:
         untrained = {"dropout": 0.0, "variational": False, "recurrent_dropout": 0.0}
@@ -308,4 +326,4 @@ def _spec(cell: str, done: Mapping[str, Any]) -> CellSpec:
 
 
 def _copied(state: State) -> State:
-    return tuple(np.array(part) for part in state)
+    return tuple(part.copy() for part in state)

@@ -19,16 +19,16 @@ class Stack(Joined):
     Parameters
     ----------
     layers : sequence of layers
-        Each takes what the one before puts out. All have one dtype and one ``batch_first``. The
-        stack works on these very layers: their parameters are its own, ``0.weight_ih_l0`` ...
-        Modules of :mod:`rnncore.nn` that map each step by itself (``Linear``, ``LayerNorm``,
-        ``Dropout``, or one of yours with ``features``) may be among them; their state is None, and
-        what they put out is zero past a sequence's end.
+        Each takes what the one before puts out. All have one device, one dtype and one
+        ``batch_first``. The stack works on these very layers: their parameters are its own,
+        ``0.weight_ih_l0`` ... Modules of :mod:`rnncore.nn` that map each step by itself
+        (``Linear``, ``LayerNorm``, ``Dropout``, or one of yours with ``features``) may be among
+        them; their state is None, and what they put out is zero past a sequence's end.
 
     Raises
     ------
     ValueError
-        If there is none, sizes do not meet, layouts differ or a layer comes twice.
+        If there is none, sizes do not meet, layouts or devices differ or a layer comes twice.
     TypeError
         If a member is no layer, or dtypes differ.
 
@@ -57,13 +57,8 @@ class Stack(Joined):
         self._members = as_layers(layers)
         _check_members(self._members)
         first, last = self._members[0], self._members[-1]
-        params = {
-            f"{i}.{name}": array
-            for i, layer in enumerate(self._members)
-            for name, array in layer.params.items()
-        }
-        sizes = (first.input_size, last.output_size)
-        super().__init__(params, sizes, first.dtype, first.batch_first)
+        params = self._named([layer.params for layer in self._members])
+        super().__init__(params, (first.input_size, last.output_size), first._layout)
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -134,11 +129,11 @@ class Stack(Joined):
             raise ValueError(f"{name}: expected {len(self._members)} entries, got {len(value)}")
         return value
 
-    def _own_grads(self) -> dict[str, Array]:
+    def _named(self, members: list[Mapping[str, Array]]) -> dict[str, Array]:
         return {
             f"{i}.{name}": array
-            for i, layer in enumerate(self._members)
-            for name, array in layer._own_grads().items()
+            for i, arrays in enumerate(members)
+            for name, array in arrays.items()
         }
 
     def _take_state(self, name: str, state: object, extent: Extent) -> list[Any]:
@@ -237,6 +232,8 @@ def _check_members(layers: Sequence[Layer]) -> None:
             )
         if layer.dtype != before.dtype:
             raise TypeError(f"layers[{i}]: expected dtype {before.dtype}, got {layer.dtype}")
+        if layer.device != before.device:
+            raise ValueError(f"layers[{i}]: expected device {before.device}, got {layer.device}")
         if layer.batch_first != before.batch_first:
             raise ValueError(
                 f"layers[{i}]: expected batch_first={before.batch_first}, got {layer.batch_first}"

@@ -90,7 +90,7 @@ class Attention(Module):
         super().__init__(dtype)
         self.kind = choice("kind", kind, KINDS)
         self.scaled, self.batch_first = flag("scaled", scaled), flag("batch_first", batch_first)
-        self._layout = Layout(np.dtype(self.dtype), self.batch_first)
+        self._layout = Layout.on_host(self.dtype, self.batch_first)
         self.weights: Array | None = None
         self.query_size, self.key_size, self.hidden_size = self._sizes(
             query_size, key_size, hidden_size

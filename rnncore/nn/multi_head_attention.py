@@ -100,7 +100,7 @@ class MultiHeadAttention(Module):
         self.kdim = self.embed_dim if kdim is None else size("kdim", kdim)
         self.vdim = self.embed_dim if vdim is None else size("vdim", vdim)
         self.bias, self.batch_first = flag("bias", bias), flag("batch_first", batch_first)
-        self._layout = Layout(np.dtype(self.dtype), self.batch_first)
+        self._layout = Layout.on_host(self.dtype, self.batch_first)
         self.weights: Array | None = None
         seeds = np.random.SeedSequence(seed).generate_state(3)
         self._draw(np.random.default_rng(seeds[0]))

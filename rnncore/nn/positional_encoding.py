@@ -59,7 +59,7 @@ class PositionalEncoding(Module):
         self.embed_dim = size("embed_dim", embed_dim)
         self.batch_first = flag("batch_first", batch_first)
         self.dropout = Dropout(dropout, dtype=dtype, seed=seed)
-        self._layout = Layout(np.dtype(self.dtype), self.batch_first)
+        self._layout = Layout.on_host(self.dtype, self.batch_first)
         self._table: Array | None = None
 
     def __call__(self, x: Any, start: int = 0) -> Array:

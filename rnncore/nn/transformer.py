@@ -35,7 +35,7 @@ class _Transformer(Module):
         self.embed_dim, self.num_layers = given.embed_dim, size("num_layers", num_layers)
         self.batch_first = flag("batch_first", batch_first)
         last = given.norm_first if final_norm is None else flag("final_norm", final_norm)
-        self._layout = Layout(np.dtype(self.dtype), self.batch_first)
+        self._layout = Layout.on_host(self.dtype, self.batch_first)
         seeds = np.random.SeedSequence(seed).spawn(self.num_layers)
         self.layers = [kind(given, child) for child in seeds]
         self.norm = LayerNorm(self.embed_dim, dtype=dtype) if last else None

@@ -22,6 +22,7 @@ struct CellShape {
 
 // Cells and ONNX' activations have numbers; -1 for a name that is none of theirs.
 int cell_named(const char* name);
+int num_cells();
 const CellShape& cell_shape(int cell);
 int activation_named(const char* name);
 
