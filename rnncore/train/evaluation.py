@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+
+from rnncore.nn.loss import ElementwiseLoss
 
 
 def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
@@ -23,7 +26,8 @@ def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
     Returns
     -------
     float
-        Batches weigh as many as they have targets; negative integer targets do not count.
+        Batches weigh as many as they have targets; negative integer targets do not count, nor
+        those that a batch's ``mask`` leaves out of an elementwise loss.
 
     Examples
     --------
@@ -39,7 +43,19 @@ def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
         lengths = getattr(batch, "lengths", None)
         named = {} if lengths is None else {"lengths": lengths}
         targets = np.asarray(batch[1])
+        options = loss_options(loss, batch)
         weight = int((targets >= 0).sum()) if targets.dtype.kind in "iu" else targets.size
-        total += weight * float(loss(model(*inputs, **named), targets))
+        if options:
+            weight = int(options["mask"].sum()) * math.prod(targets.shape[2:])
+        total += weight * float(loss(model(*inputs, **named), targets, **options))
         count += weight
     return total / max(1, count)
+
+
+def loss_options(loss: Any, batch: Any) -> dict[str, Any]:
+    """Return what a loss is given beside prediction and targets: a batch's ``mask``, if both know.
+
+    Losses of class indices know padding by its sign; those of numbers need to be told.
+    """
+    mask = getattr(batch, "mask", None)
+    return {} if mask is None or not isinstance(loss, ElementwiseLoss) else {"mask": mask}

@@ -21,6 +21,14 @@ class PaddedBatch(NamedTuple):
     lengths: Indices
     """``(N,)``, of the inputs; of the sources."""
 
+    @property
+    def mask(self) -> Array | None:
+        """Which targets ``(T, N)`` are not padding; None where a row has one, and for pairs."""
+        if isinstance(self.inputs, tuple) or self.targets.ndim < 2:
+            return None
+        alive: Array = np.arange(len(self.targets))[:, None] < self.lengths
+        return alive
+
 
 def padded(rows: Sequence[Array], fill: float) -> Array:
     """Stand sequences ``(t, ...)`` side by side: ``(T, N, ...)``, `fill` past each one's end.
@@ -81,7 +89,8 @@ class PaddedBatches(ShuffledBatches[PaddedBatch]):
         smaller batch.
     padding, target_padding : float
         What stands past a sequence's end. A negative target does not count in
-        :class:`~rnncore.nn.SoftmaxCrossEntropy`.
+        :class:`~rnncore.nn.SoftmaxCrossEntropy`; of the other losses a batch's ``mask`` keeps it
+        away, which :class:`Trainer` and :func:`evaluate` hand on.
 
     Attributes
     ----------

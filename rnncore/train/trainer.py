@@ -13,6 +13,7 @@ from typing import Any
 from rnncore.checks import Array, size
 from rnncore.train.checkpoint import load_checkpoint, save_checkpoint, under
 from rnncore.train.clipping import clip_grad_norm
+from rnncore.train.evaluation import loss_options
 from rnncore.train.history import History
 from rnncore.train.interrupt import StopRequest
 from rnncore.train.optimizers import Optimizer
@@ -38,9 +39,10 @@ class Trainer:
     batches : iterator
         Gives ``(inputs, targets)``. Inputs that are a tuple are handed to ``forward`` one by one.
         A batch with an attribute ``lengths`` has it passed on by name; one with ``first``, as
-        :class:`TextBatch`, resets the state of stateful layers where that is true. With an
-        attribute ``position``, or ``state_dict`` and ``load_state_dict`` for JSON, the iterator
-        can be resumed.
+        :class:`TextBatch`, resets the state of stateful layers where that is true; the ``mask`` of
+        a :class:`PaddedBatch` keeps padding out of an elementwise loss. With an attribute
+        ``position``, or ``state_dict`` and ``load_state_dict`` for JSON, the iterator can be
+        resumed.
     schedule : callable, optional
         Learning rate by update, from 0. A :class:`Schedule` is shown every validation loss.
     max_norm : float, optional
@@ -152,7 +154,9 @@ class Trainer:
         inputs = batch[0] if isinstance(batch[0], tuple) else (batch[0],)
         lengths = getattr(batch, "lengths", None)
         named = {} if lengths is None else {"lengths": lengths}
-        value = float(self.loss.forward(self.model.forward(*inputs, **named), batch[1]))
+        prediction = self.model.forward(*inputs, **named)
+        options = loss_options(self.loss, batch)
+        value = float(self.loss.forward(prediction, batch[1], **options))
         self._check_finite("loss", value)
         dprediction = self.loss.backward()
         if self.accumulate > 1:
