@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 RNNCORE_TEST_TORCH ?= 0
 CUDA ?= cuda13
+DTYPES ?= float32 float16 bfloat16
 TORCH := torch==2.13.0
 APT_LINE := sudo apt install build-essential python3-dev python3-venv
 
@@ -15,7 +16,7 @@ INSTALL := PYTHONWARNINGS=ignore $(PIP) install --quiet --no-build-isolation --e
 SOURCES := $(wildcard csrc/*/*.cpp csrc/*/*.h csrc/*/*.inl csrc/include/rnncore/*.h src/*)
 ARGS ?=
 # Small shapes, every cell, forward and backward: under the sanitizer all is many times slower.
-SANITIZED := tests/test_minimal.py tests/test_cuda_device.py
+SANITIZED := tests/test_minimal.py tests/test_cuda_device.py -k "not thousand and not wider"
 
 .PHONY: help demo test test-nightly test-cuda docs bench bench-cuda lint wheel clean build
 
@@ -43,7 +44,9 @@ test-cuda: $(VENV)/.test $(VENV)/.$(CUDA) $(VENV)/.built
 	done
 
 bench-cuda: $(VENV)/.bench $(VENV)/.$(CUDA) $(VENV)/.torch-$(RNNCORE_TEST_TORCH) $(VENV)/.built
-	$(BIN)/rnncore bench --device cuda $(ARGS)
+	@for dtype in $(DTYPES); do \
+	  $(BIN)/rnncore bench --device cuda --shapes listed gpu --dtype $$dtype $(ARGS) || exit 1; \
+	done
 
 docs: $(VENV)/.docs $(VENV)/.built
 	$(BIN)/python -m sphinx -W --keep-going -q -b html docs docs/_build/html

@@ -65,6 +65,7 @@ def main() -> None:
         if arguments.save:
             rc.io.save_tensors(arguments.save, model.state_dict())
     if launched:
+        dist.barrier()  # gloo ends a process whose peers close their connections before it does
         dist.destroy_process_group()
 
 

@@ -140,7 +140,8 @@ def _add_bench(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add("--threads", type=positive, metavar="N", help="of everyone (default: all CPUs)")
     add("--device", default="cpu", choices=DEVICES, help="default: %(default)s")
     add("--dtype", default="float32", choices=DTYPES,
-        help="of the weights; the last two for inference (default: %(default)s)")  # fmt: skip
+        help="of the weights: float16 on a GPU alone, int8 on the CPU alone; there the last two "
+        "are for inference (default: %(default)s)")  # fmt: skip
     add("--seconds", type=_seconds, default=3.0, metavar="S",
         help="for each row, without preparing it (default: %(default)s)")  # fmt: skip
     add("--out", type=Path, metavar="DIR",

@@ -14,7 +14,7 @@ import numpy as np
 from rnncore import checks
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
-from rnncore.devices import HOST, Device
+from rnncore.devices import Device
 
 State: TypeAlias = tuple[Array, ...]
 """``(h,)`` or ``(h, c)``, each ``(L*K, N, .)``: a state inside the house."""
@@ -45,9 +45,9 @@ class Layout:
         return cls(device, spec.numpy_dtype, spec.state_dtype, batch_first)
 
     @classmethod
-    def on_host(cls, dtype: str, batch_first: bool) -> Layout:
-        """Return the layout of arrays of one type in host memory."""
-        return cls(HOST, np.dtype(dtype), np.dtype(dtype), batch_first)
+    def of_one_type(cls, device: Device, dtype: str, batch_first: bool) -> Layout:
+        """Return the layout of arrays that are all of one type."""
+        return cls(device, np.dtype(dtype), np.dtype(dtype), batch_first)
 
     def take_sequence(self, name: str, value: object, features: int) -> tuple[Array, Extent]:
         """Return a caller's sequence as ``(T, N, features)``."""

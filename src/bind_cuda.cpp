@@ -67,6 +67,20 @@ std::unique_ptr<CudaProgram> make_program(Address device,
   return program;
 }
 
+// Lengths int64 [rows] on the device, clamped to int32 [rows]; `beyond` is marked where any was not
+// in 0 .. steps.
+void take_lengths(const CudaProgram& program, Address stream, int64_t steps, int64_t rows,
+                  Address lengths, Address taken, Address beyond) {
+  rnncore::cuda::TakeLengths take;
+  take.steps = steps;
+  take.rows = rows;
+  take.lengths = pointer<const rnncore::cuda::Index*>(lengths);
+  take.taken = pointer<int*>(taken);
+  take.beyond = pointer<int*>(beyond);
+  const CudaCall call(program, pointer<void*>(stream), false);
+  call.for_each_row(CudaKernel::take_lengths, rows ? 1 : 0, take);
+}
+
 // Addresses in the order of the spec's parameters.
 template <class Pointer>
 std::vector<rnncore::LayerArrays<Pointer>> layer_addresses(const StackSpec& s,
@@ -210,9 +224,16 @@ void bind_cuda(py::module_& m) {
         return rnncore::persistent_width(spec, find_type(dtype));
       },
       py::arg("spec"), py::arg("dtype"));
+  m.def(
+      "cuda_tape_width",
+      [](const StackSpec& spec, const std::string& dtype, const std::vector<bool>& masked,
+         bool ragged) { return rnncore::cuda_tape_width(spec, find_type(dtype), masked, ragged); },
+      py::arg("spec"), py::arg("dtype"), py::arg("masked"), py::arg("ragged"));
   m.def("cuda_device", [] { return reinterpret_cast<Address>(rnncore::cuda_device()); });
   py::class_<CudaProgram>(m, "CudaProgram")
-      .def(py::init(&make_program), py::arg("device"), py::arg("kernels"), py::arg("width"));
+      .def(py::init(&make_program), py::arg("device"), py::arg("kernels"), py::arg("width"))
+      .def("take_lengths", &take_lengths, py::arg("stream"), py::arg("steps"), py::arg("rows"),
+           py::arg("lengths"), py::arg("taken"), py::arg("beyond"));
   py::class_<CudaStack>(m, "CudaStack")
       .def(py::init([](const StackSpec& spec, const std::string& dtype,
                        const std::vector<Address>& params) {
@@ -241,6 +262,9 @@ void bind_cuda(py::module_& m) {
             return self.backward_bytes(call);
           },
           py::arg("retain"))
+      .def(
+          "resume", [](CudaSequence& self, const Strided& y) { self.call().y = writable(y); },
+          py::arg("y"))
       .def("forward", &run_forward, py::arg("program"), py::arg("stream"), py::arg("allow_tf32"),
            py::arg("tape"), py::arg("workspace"), py::arg("keep"), py::arg("y"), py::arg("hn"),
            py::arg("cn"))

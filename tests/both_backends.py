@@ -10,6 +10,7 @@ import pytest
 
 import rnncore as rc
 from rnncore import backends
+from rnncore.backends.interface import Backend
 
 CLASSES = {
     "rnn": lambda *sizes, **options: rc.RNN(*sizes, **options),
@@ -35,6 +36,11 @@ def both_backends(request: pytest.FixtureRequest) -> Iterator[str]:
     else:
         with on_device.stand_in(), on_device.lifted_layers():
             yield "cuda"
+
+
+def backend_of(both_backends: str) -> Backend:
+    """Return what computes for the test's layers, where a test puts something else in its way."""
+    return backends.current("cuda" if both_backends == "cuda" else "cpu")
 
 
 def exact_dtype(backend: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import emulated_cuda
 import hypothesis
 import on_device
 import pytest
@@ -38,9 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--device",
         default="cpu",
-        choices=("cpu", "cuda", "stand-in"),
-        help="where layers run: on the CPU, on a GPU through CuPy, or on the CPU behind a stand-in "
-        "for CuPy; on the last two, tests marked host_only are skipped",
+        choices=("cpu", "cuda", "stand-in", "emulated"),
+        help="where layers run: on the CPU, on a GPU through CuPy, on the CPU behind a stand-in "
+        "for CuPy, or there with the GPU's own kernels, emulated, which is slow; but for the "
+        "first, tests marked host_only are skipped",
     )
 
 
@@ -76,6 +78,8 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     with ExitStack() as stack:
         if chosen == "stand-in":
             stack.enter_context(on_device.stand_in())
+        if chosen == "emulated":
+            stack.enter_context(emulated_cuda.emulated_layers())
         if chosen != "cpu":
             stack.enter_context(on_device.lifted_layers())
         yield chosen

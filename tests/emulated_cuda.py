@@ -18,7 +18,8 @@ from stand_in_cupy import unwrap
 
 from rnncore import _rnncore
 from rnncore.backends import cuda
-from rnncore.cuda import driver, program
+from rnncore.cuda import driver, errors, program
+from rnncore.cuda.beyond_lengths import BeyondLengths
 from rnncore.errors import DeviceError
 from rnncore.masks import Masks
 
@@ -29,15 +30,32 @@ class EmulatedDriver:
     Parameters
     ----------
     programs : sequence of Program
-        What is compiled.
+        What is compiled at once; without them every program is, when it is first asked for.
     persists : bool
         Whether layers that may run in persistent blocks do.
     """
 
     def __init__(self, programs: Sequence[program.Program], persists: bool) -> None:
-        self.emulation = Emulation(build(made.text for made in programs))
         self.persists = persists
-        self._registered: set[int] = set()
+        self._registered: dict[int, int] = {}
+        self._libraries: dict[Any, Emulation] = {}
+        self._common = self._load(programs) if programs else None
+        self._word = np.zeros(1, np.int32)
+        self.beyond = BeyondLengths(self._word, self._word.ctypes.data)
+
+    @property
+    def emulation(self) -> Emulation:
+        """The library of a driver whose programs were all compiled at once."""
+        assert self._common is not None
+        return self._common
+
+    def _load(self, programs: Sequence[program.Program]) -> Emulation:
+        key = tuple(made.text for made in programs)
+        if key not in self._libraries:
+            library = self._libraries[key] = Emulation(build(key))
+            for begin, nbytes in self._registered.items():
+                library.register(begin, nbytes)
+        return self._libraries[key]
 
     def empty(self, nbytes: int) -> Any:
         """Return memory that is full of NaN, as the stand-in's always is."""
@@ -52,24 +70,30 @@ class EmulatedDriver:
             whole = whole.base
         begin = whole.ctypes.data
         if whole.nbytes and begin not in self._registered:
-            self.emulation.register(begin, whole.nbytes)
-            self._registered.add(begin)
+            self._registered[begin] = whole.nbytes
+            for library in self._libraries.values():
+                library.register(begin, whole.nbytes)
             weakref.finalize(whole, self._release, begin)
         return part.ctypes.data
 
     def _release(self, begin: int) -> None:
-        self._registered.discard(begin)
-        self.emulation.unregister(begin)
+        del self._registered[begin]
+        for library in self._libraries.values():
+            library.unregister(begin)
 
     def stream(self) -> int:
         return 0
 
+    def beyond_lengths(self) -> int:
+        return self.address(self._word)
+
     def program(self, cell: str, dtype: str, options: bool, width: int) -> Any:
         width = width if self.persists else 0
         parts = program.programs_of(cell, dtype, options, width)
+        library = self._common or self._load(parts)
         names = {kernel: name for part in parts for kernel, name in part.names.items()}
-        kernels = {kernel: self.emulation.kernel(name) for kernel, name in names.items()}
-        return _rnncore.CudaProgram(self.emulation.device, kernels, width)
+        kernels = {kernel: library.kernel(name) for kernel, name in names.items()}
+        return _rnncore.CudaProgram(library.device, kernels, width)
 
 
 def all_programs(dtype: str, persists: bool, width: int = 32) -> list[program.Program]:
@@ -88,6 +112,25 @@ def all_programs(dtype: str, persists: bool, width: int = 32) -> list[program.Pr
 def driver_of(dtype: str, persists: bool = False) -> EmulatedDriver:
     """Return a driver of every cell's kernels in one dtype and regime."""
     return EmulatedDriver(all_programs(dtype, persists), persists)
+
+
+@lru_cache(maxsize=2)
+def layers_driver(persists: bool) -> EmulatedDriver:
+    """Return a driver that compiles what layers of any dtype ask for, when they do."""
+    return EmulatedDriver([], persists)
+
+
+@contextmanager
+def emulated_layers(persists: bool = False) -> Iterator[EmulatedDriver]:
+    """Make ``device="cuda"`` run the real backend: CuPy is stood in for, the GPU emulated."""
+    device = layers_driver(persists)
+    errors.watch(device.beyond)
+    try:
+        with stand_in_cupy.installed(), driver.use(device):
+            yield device
+    finally:
+        errors.unwatch(device.beyond)
+        device.beyond()
 
 
 class Attempt:

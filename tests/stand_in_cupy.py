@@ -9,6 +9,7 @@ computes on the arrays is not said here: ``unwrap`` lends it their memory.
 from __future__ import annotations
 
 import ctypes
+import math
 import sys
 import threading
 from collections.abc import Iterator
@@ -156,10 +157,11 @@ class ndarray:
 
 
 _METHODS = (
-    "reshape", "transpose", "swapaxes", "astype", "clip", "sum", "max", "squeeze",
+    "reshape", "transpose", "swapaxes", "astype", "clip", "sum", "mean", "max", "argmax", "squeeze",
 )  # fmt: skip
 _OPERATORS = (
-    "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "truediv", "itruediv",
+    "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "truediv", "rtruediv",
+    "itruediv",
     "and", "or", "invert", "neg", "lt", "le", "gt", "ge", "eq", "ne",
 )  # fmt: skip
 
@@ -223,12 +225,26 @@ def zeros(shape: Any, dtype: Any = float) -> ndarray:
     return _wrapped(np.zeros(shape, dtype))
 
 
-def asarray(value: Any, dtype: Any = None) -> ndarray:
+def empty_like(value: ndarray) -> ndarray:
+    return empty(value.shape, value.dtype)
+
+
+def asarray(value: Any, dtype: Any = None, order: str = "K") -> ndarray:
     if isinstance(value, ndarray):
-        return value if dtype in (None, value.dtype) else value.astype(dtype)
+        same = dtype in (None, value.dtype) and (order == "K" or value.flags.c_contiguous)
+        return value if same else value.astype(dtype or value.dtype, order=order)
     if hasattr(value, "__cuda_array_interface__"):
         return _at(value)
     return _wrapped(np.array(value, dtype))
+
+
+def may_share_memory(one: ndarray, other: ndarray) -> bool:
+    return np.may_share_memory(_lend(one), _lend(other))  # CuPy looks at addresses alone as well
+
+
+def erf(value: ndarray) -> ndarray:
+    memory = _lend(value)
+    return _wrapped(np.vectorize(math.erf, otypes=[memory.dtype])(memory))
 
 
 def _at(value: Any) -> ndarray:
@@ -266,7 +282,8 @@ def _function(name: str) -> Any:
 
 _FUNCTIONS = (
     "ascontiguousarray", "arange", "where", "take_along_axis", "broadcast_to", "concatenate",
-    "stack", "multiply", "add",
+    "stack", "multiply", "add", "matmul", "exp", "log", "log1p", "tanh", "sqrt", "square",
+    "absolute", "maximum", "minimum", "clip", "argsort", "searchsorted", "take", "repeat",
 )  # fmt: skip
 
 
@@ -291,7 +308,8 @@ def make(gpus: int = GPUS) -> ModuleType:
     """Return a module that does as ``cupy`` does, on a machine with some GPUs."""
     module = ModuleType("cupy")
     module.__version__ = "14.0"
-    for name in ("ndarray", "empty", "zeros", "asarray", "from_dlpack"):
+    own = "ndarray", "empty", "empty_like", "zeros", "asarray", "from_dlpack", "may_share_memory"
+    for name in own:
         setattr(module, name, globals()[name])
     for name in _FUNCTIONS:
         setattr(module, name, _function(name))
@@ -306,15 +324,20 @@ def make(gpus: int = GPUS) -> ModuleType:
 @contextmanager
 def installed(gpus: int = GPUS) -> Iterator[ModuleType]:
     """Let ``import cupy`` find a stand-in inside a ``with`` block."""
-    before, module = sys.modules.get("cupy"), make(gpus)
-    sys.modules["cupy"] = module
+    module, special = make(gpus), ModuleType("cupyx.scipy.special")
+    special.erf = erf
     _now.gpu = 0
+    modules = {"cupy": module, special.__name__: special}
+    before = {name: sys.modules.get(name) for name in modules}
+    sys.modules.update(modules)
     try:
         yield module
-    finally:
-        sys.modules.pop("cupy")
-        if before is not None:
-            sys.modules["cupy"] = before
+    finally:  # nothing else that was imported meanwhile goes
+        for name, one in before.items():
+            if one is None:
+                sys.modules.pop(name)
+            else:
+                sys.modules[name] = one
 
 
 @contextmanager

@@ -169,8 +169,8 @@ def entrances() -> dict[str, tuple[str, Callable[[Any], object]]]:
     }
 
 
-# These two bring arrays of a GPU over, or compute there.
-TAKE_GPUS = {"state_dict", "functional"}
+# These bring arrays of a GPU over, or compute there.
+TAKE_GPUS = {"state_dict", "functional", "prediction"}
 ELSEWHERE = [
     (kind, entrance)
     for kind in ("CUDA", "ROCm", "CUDA interface")

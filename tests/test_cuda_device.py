@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,9 @@ def cp(device: str) -> Iterator[Any]:
     rc.cuda.check()
 
 
-def on_gpu(kind: str, **options: Any) -> Any:
+def on_gpu(kind: str, units: int = H, **options: Any) -> Any:
     """Return a layer on the GPU as it is, called with CuPy's arrays."""
-    return on_device.bare(getattr(rc, kind)(D, H, seed=1, **options))
+    return on_device.bare(getattr(rc, kind)(D, units, seed=1, **options))
 
 
 def x_of(cp: Any, seed: int = 0) -> Any:
@@ -64,11 +65,106 @@ def test_bits_repeat_from_run_to_run(cp) -> None:
     assert runs[0] == runs[1] == runs[2]
 
 
-def test_lengths_on_the_gpu_are_clamped(cp) -> None:
+@pytest.mark.parametrize("units", [31, 64, 96, 128, 200])
+@pytest.mark.parametrize("cell", ["rnn", "lstm", "gru"])
+def test_wider_layers_and_more_rows_equal_the_reference(cell: str, units: int, cp) -> None:
+    """Every width of a persistent block, and what is beyond the widest."""
+    case = Case(cell=cell, T=40, N=70, D=D, H=units, bidirectional=True, ragged=True)
+    problem = draw(case)
+    assert_results_close(train(case, problem), run_reference(case, problem), "float32")
+
+
+def training(layer: Any, x: Any) -> list[Any]:
+    """Return all that comes out of a training call, as bytes on the GPU."""
+    layer.zero_grad()
+    y, end = layer.forward(x, None, [6, 2, 0])
+    dx, start = layer.backward(y)
+    states = [*end, *start] if isinstance(end, tuple) else [end, start]
+    return [
+        array.view("u1") for array in (y, dx, *states, *(g.copy() for g in layer.grads.values()))
+    ]
+
+
+@pytest.mark.parametrize("units", [H, 200], ids=["persistent", "steps"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_thousand_runs_give_the_same_bits(dtype: str, units: int, cp) -> None:
+    layer = on_gpu("LSTM", units, num_layers=2, bidirectional=True, dtype=dtype)
+    x = x_of(cp).astype(layer.spec.numpy_dtype)
+    first = training(layer, x)
+    differing = cp.zeros((), "i8")
+    for _ in range(1000):
+        for one, other in zip(training(layer, x), first, strict=True):
+            differing += (one != other).sum()  # added on the GPU, read back once
+    assert int(differing) == 0
+    assert any(array.any() for array in first)
+
+
+@pytest.mark.parametrize("units", [H, 200], ids=["persistent", "steps"])
+def test_calls_on_two_streams_do_not_disturb_each_other(units: int, cp) -> None:
+    layers = [on_gpu("LSTM", units), on_gpu("GRU", units)]
+    inputs = [x_of(cp, seed) for seed in range(2)]
+    expected = [[array.get() for array in run] for run in map(training, layers, inputs)]
+    cp.cuda.runtime.deviceSynchronize()
+    streams = [cp.cuda.Stream(non_blocking=True) for _ in range(2)]
+    results: list[list[Any]] = [[], []]
+    for _ in range(50):
+        for i, stream in enumerate(streams):
+            with stream:
+                results[i].append(training(layers[i], inputs[i]))
+    for stream, runs, wanted in zip(streams, results, expected, strict=True):
+        with stream:
+            for run in runs:
+                for one, other in zip(run, wanted, strict=True):
+                    assert np.array_equal(one.get(), other)
+
+
+def test_two_threads_train_at_the_same_time(cp) -> None:
+    layers = [on_gpu("LSTM"), on_gpu("LSTM", 96)]
+    inputs = [x_of(cp, seed) for seed in range(2)]
+    expected = [[array.get() for array in run] for run in map(training, layers, inputs)]
+    cp.cuda.runtime.deviceSynchronize()
+
+    def work(i: int) -> int:
+        with cp.cuda.Stream(non_blocking=True):
+            runs = [training(layers[i], inputs[i]) for _ in range(50)]
+            return sum(
+                not np.array_equal(one.get(), other)
+                for run in runs
+                for one, other in zip(run, expected[i], strict=True)
+            )
+
+    with ThreadPoolExecutor(2) as threads:
+        assert list(threads.map(work, range(2))) == [0, 0]
+
+
+def test_out_of_memory_leaves_the_layer_as_it_was(cp) -> None:
+    layer, pool = on_gpu("LSTM", 96), cp.get_default_memory_pool()
+    expected = [array.get() for array in training(layer, x_of(cp))]
+    grads = [grad.get() for grad in layer.grads.values()]
+    long = cp.zeros((4000, N, D), "f4")
+    before = pool.get_limit()
+    pool.free_all_blocks()
+    try:
+        pool.set_limit(size=pool.used_bytes() + (1 << 20))
+        with pytest.raises(MemoryError):
+            layer.forward(long)
+    finally:
+        pool.set_limit(size=before)
+    for one, other in zip(layer.grads.values(), grads, strict=True):
+        assert np.array_equal(one.get(), other)
+    for one, other in zip(training(layer, x_of(cp)), expected, strict=True):
+        assert np.array_equal(one.get(), other)
+
+
+def test_lengths_on_the_gpu_are_clamped_and_told_of_later(cp) -> None:
     layer, x = on_gpu("GRU"), x_of(cp)
     expected = layer(x, None, [6, 2, 0])[0].get()
     y = layer(x, None, cp.asarray([99, 2, -4]))[0].get()
     assert y.tobytes() == expected.tobytes()
+    with pytest.raises(rc.DeviceError, match="lengths: expected 0 to T, got others in an earlier"):
+        layer(x)
+    layer(x, None, cp.asarray([6, 2, 0]))
+    rc.cuda.check()
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import importlib.util
 import os
 import shutil
@@ -18,7 +19,7 @@ from cuda_compile import CUPY_OPTIONS
 
 import rnncore as rc
 from rnncore import _rnncore
-from rnncore.cuda import driver, sources
+from rnncore.cuda import driver, errors, sources
 from rnncore.cuda.cupy_driver import CupyDriver
 from rnncore.errors import DeviceError
 
@@ -42,7 +43,13 @@ class FakeCupy(SimpleNamespace):
             device=SimpleNamespace(get_cublas_handle=self._cublas),
             compiler=SimpleNamespace(CompileException=CompileException),
             get_current_stream=lambda: SimpleNamespace(ptr=0x51),
+            alloc_pinned_memory=self._pin,
         )
+
+    def _pin(self, size: int) -> PinnedMemory:
+        memory = PinnedMemory(b"\x01" * size)
+        self.log.append(("pin", memory))
+        return self._answer("pin", memory)
 
     def empty(self, size: int, dtype: str) -> Any:
         return SimpleNamespace(shape=(size,), dtype=dtype)
@@ -88,6 +95,40 @@ def cupy(monkeypatch: pytest.MonkeyPatch) -> FakeCupy:
     monkeypatch.setattr(_rnncore, "cuda_device", cuda_device, raising=False)
     monkeypatch.setattr(_rnncore, "CudaProgram", make_program)
     return fake
+
+
+class PinnedMemory(bytearray):
+    """Memory of the host that kernels may write, as CuPy hands it out."""
+
+    @property
+    def ptr(self) -> int:
+        return ctypes.addressof(ctypes.c_char.from_buffer(self))
+
+
+# --- lengths --------------------------------------------------------------------------------------
+
+
+def test_the_word_that_lengths_set_is_pinned_once_and_watched(cupy: FakeCupy) -> None:
+    device = CupyDriver()
+    assert "pin" not in [entry[0] for entry in cupy.log]
+    try:
+        address = device.beyond_lengths()
+        assert device.beyond_lengths() == address
+        ((_, memory),) = [entry for entry in cupy.log if entry[0] == "pin"]
+        assert memory.ptr == address
+        errors.raise_pending()  # what was in the memory before is no word of ours
+        ctypes.c_int32.from_address(address).value = 1
+        with pytest.raises(DeviceError, match="lengths: expected 0 to T, got others in an earlier"):
+            errors.raise_pending()
+        errors.raise_pending()
+    finally:
+        errors.unwatch(device._beyond)
+
+
+def test_no_pinned_memory_is_a_device_error(cupy: FakeCupy) -> None:
+    cupy.wrong["pin"] = RuntimeError("cudaErrorMemoryAllocation: out of memory")
+    with pytest.raises(DeviceError, match="pinned memory failed: cudaErrorMemoryAllocation"):
+        CupyDriver().beyond_lengths()
 
 
 # --- kernels --------------------------------------------------------------------------------------

@@ -7,10 +7,9 @@ import weakref
 
 import numpy as np
 import pytest
-from both_backends import CLASSES, assert_same, both_backends, normal, parts, snapshot
+from both_backends import CLASSES, assert_same, backend_of, both_backends, normal, parts, snapshot
 
 import rnncore as rc
-from rnncore import backends
 
 pytestmark = pytest.mark.usefixtures(both_backends.__name__)
 
@@ -308,9 +307,11 @@ def test_params_and_grads_are_read_only_mappings_of_writable_arrays() -> None:
     assert layer.grads["weight_ih_l0"] is layer.grads["weight_ih_l0"]
 
 
-def test_a_held_layer_packs_its_weights_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_held_layer_packs_its_weights_once(
+    monkeypatch: pytest.MonkeyPatch, both_backends: str
+) -> None:
     layer, x, packed = make("gru"), normal(T, N, D), []
-    backend = backends.current()
+    backend = backend_of(both_backends)
     pack = backend.pack
     monkeypatch.setattr(backend, "pack", lambda *given: packed.append(1) or pack(*given))
     expected = layer(x)

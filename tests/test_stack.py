@@ -7,10 +7,17 @@ import re
 
 import numpy as np
 import pytest
-from both_backends import assert_same, both_backends, exact_dtype, normal, parts, snapshot
+from both_backends import (
+    assert_same,
+    backend_of,
+    both_backends,
+    exact_dtype,
+    normal,
+    parts,
+    snapshot,
+)
 
 import rnncore as rc
-from rnncore import backends
 
 pytestmark = pytest.mark.usefixtures(both_backends.__name__)
 
@@ -154,10 +161,10 @@ def test_stateful_members_keep_their_states(both_backends: str) -> None:
         plain.reset_state()
 
 
-def test_a_member_that_fails_leaves_every_members_state(monkeypatch) -> None:
+def test_a_member_that_fails_leaves_every_members_state(monkeypatch, both_backends) -> None:
     stack = pair()
     stack(normal(T, N, D))
-    before, backend, calls = stack.state, backends.current(), []
+    before, backend, calls = stack.state, backend_of(both_backends), []
     forward = backend.forward
 
     def fail_second(*arguments: object) -> object:
@@ -173,11 +180,13 @@ def test_a_member_that_fails_leaves_every_members_state(monkeypatch) -> None:
     assert_same(stack.state, before)
 
 
-def test_a_gradient_that_fails_half_way_adds_nothing_and_spends_the_tape(monkeypatch) -> None:
+def test_a_gradient_that_fails_half_way_adds_nothing_and_spends_the_tape(
+    monkeypatch, both_backends
+) -> None:
     stack, dy = rc.Stack(members()), normal(T, N, 7)
     stack.forward(normal(T, N, D))
     stack.backward(dy)
-    before, backend, calls = snapshot(stack), backends.current(), []
+    before, backend, calls = snapshot(stack), backend_of(both_backends), []
     stack.forward(normal(T, N, D))
     backward = backend.backward
 

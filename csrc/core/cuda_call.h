@@ -17,6 +17,7 @@ namespace rnncore {
   X(mask_gradients) /* sums to sums, times a mask */       \
   X(gather_entering)                                       \
   X(copy_states)                                           \
+  X(take_lengths) /* of the device, clamped */             \
   X(pack_gates)                                            \
   X(pack_vectors)                                          \
   X(pack_bias)                                             \

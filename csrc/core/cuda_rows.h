@@ -12,12 +12,14 @@ using cuda::Index;
 using cuda::Rows;
 
 // Takes arrays one after another from a block of device memory, or, without one, counts bytes.
+// Arrays start at multiples of 16 bytes: as wide as any load, cuBLAS' own among them, and narrow
+// enough for a tape whose size is a number of values for each step and row (cuda_tape_width).
 class CudaCarve {
  public:
   explicit CudaCarve(void* base) : base_(static_cast<char*>(base)) {}
   void* take(int64_t count, int64_t item_size) {
     void* taken = base_ ? base_ + used_ : nullptr;
-    used_ += (static_cast<size_t>(count * item_size) + 255) / 256 * 256;
+    used_ += (static_cast<size_t>(count * item_size) + 15) / 16 * 16;
     return taken;
   }
   size_t used() const { return used_; }

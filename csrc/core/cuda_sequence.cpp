@@ -58,7 +58,6 @@ CudaTape CudaSequence::place_tape(CudaCarve& carve, bool keep) {
   const int64_t item = stack_.item_size(), real = stack_.real_size(), total = rows_.total();
   const int64_t units = s.hidden_size;
   CudaTape tape;
-  rows_.place(carve);
   for (int64_t layer = 0; layer < s.num_layers; ++layer) {
     const int64_t features = s.layer_inputs(layer);
     tape.inputs.push_back(copies_input(layer) ? carve.take(total * features, item) : nullptr);
@@ -84,6 +83,7 @@ CudaTape CudaSequence::place_tape(CudaCarve& carve, bool keep) {
     if (s.carries_c()) member.c = carve.take(total * units, real);
     if (s.has_hidden()) member.hidden = carve.take(total * units, item);
   }
+  rows_.place(carve);  // last: the arrays' own sizes are mostly multiples of a cache line
   return tape;
 }
 
@@ -91,6 +91,27 @@ size_t CudaSequence::tape_bytes(bool keep) const {
   CudaCarve measure(nullptr);
   CudaSequence(*this).place_tape(measure, keep);
   return measure.used();
+}
+
+// A tape of R rows has at most U R bytes of arrays, U being those of one row: rounding up R times
+// as much is never more than R times the rounding up. Rows that the host sorts are fewer than steps
+// and rows of the call, so one U is left, for tables of up to 8 T N + 48 bytes.
+int64_t cuda_tape_width(const StackSpec& spec, CudaType type, const std::vector<bool>& masked,
+                        bool ragged) {
+  const auto members = static_cast<size_t>(spec.num_layers * spec.num_directions);
+  const CudaStack stack(spec, type, std::vector<LayerWeights>(members));
+  const int32_t there = 1;  // an address that nobody looks at
+  ForwardCall call;
+  call.steps = call.batch = 1;
+  call.x = {nullptr, spec.input_size, spec.input_size};
+  for (const bool mask : masked) {
+    call.masks.inputs.push_back({mask ? &there : nullptr, 0, 0});
+  }
+  const CudaSequence one(stack, call, nullptr, ragged ? &there : nullptr);
+  int64_t bytes = static_cast<int64_t>(one.tape_bytes(true));
+  if (ragged) bytes += 8 + std::max<int64_t>(0, 48 - bytes);
+  const int64_t item = stack.item_size();
+  return (bytes + item - 1) / item;
 }
 
 cuda::Steps CudaSequence::steps_of(size_t which) const {

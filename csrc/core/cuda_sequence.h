@@ -78,6 +78,12 @@ class CudaSequence {
   CudaRows rows_;
 };
 
+// Numbers of x's type that a tape takes, at most, for each of a call's T N places, T and N from 1;
+// `masked` says which layers' inputs have a mask (empty: none), `ragged` whether there are lengths.
+// It holds for an x whose rows lie side by side, time by time or sequence by sequence.
+int64_t cuda_tape_width(const StackSpec& spec, CudaType type, const std::vector<bool>& masked,
+                        bool ragged);
+
 template <class Value>
 inline Value* offset(const void* data, int64_t count, int64_t item_size) {
   if (!data) return nullptr;

@@ -151,6 +151,14 @@ struct CopyStates {
   int scatter;
 };
 
+// taken[n] = lengths[n], brought into 0 .. T; marks *beyond where that changed any.
+struct TakeLengths {
+  Index steps, rows;
+  const Index* lengths;
+  int* taken;
+  int* beyond;  // in the host's memory
+};
+
 // Rows of weights by gate: to[g * units + u] = from[order[g] * units + u], or, where gradients are
 // added, to[order[g] * units + u] += from[g * units + u]; `columns` values each.
 struct MoveGates {

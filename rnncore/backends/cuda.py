@@ -23,6 +23,8 @@ from rnncore.cuda.precision import tf32_allowed
 from rnncore.masks import Masks
 
 name = "cuda"
+LENGTH_BYTES = 4
+"""Of one length on the device."""
 
 
 @dataclass
@@ -98,16 +100,20 @@ def forward(
 ) -> Tape | None:
     """Run a sequence; the tape holds everything whether to `recompute` or not.
 
-    `lengths` in host memory sort the rows, so that those that have ended cost nothing. Nobody looks
-    at those on the device before kernels clamp them, row by row.
+    `lengths` in host memory sort the rows, so that those that have ended cost nothing. Of those on
+    the device a kernel takes a clamped copy, and leaves word if that changed any.
     """
     device = driver.current()
     at = device.address
-    known = lengths.tolist() if isinstance(lengths, np.ndarray) else None
-    given = (
-        None if lengths is None or known is not None else lengths.clip(0, len(x)).astype(np.int32)
-    )
     steps, batch, _ = x.shape
+    known, given = None, None
+    if isinstance(lengths, np.ndarray):
+        known = lengths.tolist()
+    elif lengths is not None:
+        given = device.empty(LENGTH_BYTES * batch)
+        packed.program.take_lengths(
+            device.stream(), steps, batch, at(lengths), at(given), device.beyond_lengths()
+        )
     sequence = _rnncore.CudaSequence(
         packed.stack, steps, batch, known, at(given), at(resets), _strided(device, x), at(h0),
         at(c0), _mask_lists(device, masks),

@@ -129,6 +129,33 @@ RECURRENT = (
 
 RAGGED = Case("LSTM", 100, 32, 128, 256)
 
+# Where a GPU's regimes and cuDNN's algorithms change: sequences are long enough for what a step
+# costs to show, the last two as short as DeepBench's. cuDNN keeps weights on the chip for one layer
+# in one direction with sizes of whole 128s in float16, or for small H, and never for rows of
+# different lengths.
+GPU = (
+    Case("LSTM", 512, 16, 512, 512),
+    Case("LSTM", 1024, 16, 768, 768),
+    Case("LSTM", 512, 64, 1024, 1024),
+    Case("GRU", 512, 32, 256, 256),
+    Case("GRU", 512, 32, 1024, 1024),
+    Case("LSTM", 512, 16, 512, 512, directions=2),
+    Case("LSTM", 512, 16, 512, 512, layers=4),
+    Case("LSTM", 512, 12, 200, 200),
+    Case("LSTM", 512, 20, 600, 600),
+    Case("LSTM", 512, 48, 160, 160),
+    Case("LSTM", 512, 16, 32, 32),
+    Case("LSTM", 512, 16, 128, 128),
+    Case("GRU", 512, 8, 64, 64),
+    Case("LSTM", 500, 32, 512, 512, lengths="quarter"),
+    Case("GRU", 500, 32, 512, 512, lengths="onelong"),
+    Case("LSTM", 512, 16, 2048, 2048),
+    Case("LSTM", 64, 256, 1024, 1024),
+    Case("GRU", 100, 32, 2816, 2816),
+    Case("LSTM", 25, 16, 512, 512),
+    Case("LSTM", 150, 16, 256, 256),
+)
+
 SETS: dict[str, tuple[Case, ...]] = {
     "listed": LISTED,
     "recurrent": RECURRENT,
@@ -139,6 +166,7 @@ SETS: dict[str, tuple[Case, ...]] = {
         *(replace(RAGGED, lengths=lengths) for lengths in LENGTHS),
         *(replace(RAGGED, directions=2, lengths=lengths) for lengths in ("half", "onelong")),
     ),
+    "gpu": GPU,
     "threads": tuple(case for case in LISTED if case.N >= 16 and case.H >= 256),
 }
 """Named sets of shapes; ``threads`` is run with one thread and with all, and without peers."""

@@ -14,7 +14,9 @@ from rnncore.bench.peak_memory import Memory
 from rnncore.bench.peers.interface import Arrays, Refused, Work
 from rnncore.bench.results import Contender, Row
 
-AGREEMENT = {"float32": 1e-3, "float64": 1e-9, "bfloat16": 0.1, "int8": 0.2}
+AGREEMENT = {
+    "float32": 1e-3, "float64": 1e-9, "float16": 0.03, "bfloat16": 0.1, "int8": 0.2,
+}  # fmt: skip
 """Largest difference allowed between two who compute the same, as a share of the largest entry:
 far above what orders of summation do, far below what another computation would."""
 

@@ -9,7 +9,7 @@ from rnncore.bench.measure import wait_for_quiet
 
 LOOK = 0.1
 """Seconds of each measurement."""
-WEIGHT_BYTES = {"float32": 4, "float64": 8, "bfloat16": 2, "int8": 1}
+WEIGHT_BYTES = {"float32": 4, "float64": 8, "float16": 2, "bfloat16": 2, "int8": 1}
 
 
 @dataclass(frozen=True)

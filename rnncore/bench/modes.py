@@ -10,6 +10,7 @@ from rnncore.bench.contest import Contest, Entry
 from rnncore.bench.limits import WEIGHT_BYTES
 from rnncore.bench.peers.interface import Peer, Problem, Work
 from rnncore.bench.peers.ours import NAME, Native, Ours, answer
+from rnncore.bench.peers.ours_cuda import OursOnGpu
 
 EQUAL = f"{NAME}, equal lengths"
 ONE_THREAD = f"{NAME}, 1 thread"
@@ -59,13 +60,21 @@ MODES = {
 }
 
 
-def fits(case: Case, mode: str, dtype: str) -> bool:
-    """Return whether a case can be run in a mode."""
+def fits(case: Case, mode: str, dtype: str, device: str = "cpu") -> bool:
+    """Return whether a case can be run in a mode; of a GPU ``gpu.check`` says it."""
+    if device == "cuda":
+        return True
     return dtype in MODES[mode].dtypes and (mode != "streaming" or case.directions == 1)
 
 
 def contest(
-    case: Case, mode: str, dtype: str, threads: int, peers: Sequence[Peer], scaling: bool = False
+    case: Case,
+    mode: str,
+    dtype: str,
+    threads: int,
+    peers: Sequence[Peer],
+    scaling: bool = False,
+    device: str = "cpu",
 ) -> Contest:
     """Return the row's question.
 
@@ -81,16 +90,20 @@ def contest(
         Whom the engine is compared with.
     scaling : bool
         Compare the engine with itself on one thread.
+    device : {"cpu", "cuda"}
+        Where everyone runs. On a GPU there is no limit to compare with, and what is expected comes
+        from the CPU in float32 or float64.
     """
     asked, streaming = MODES[mode], mode == "streaming"
     problem = Problem(case.equal if streaming else case, dtype, threads)
-    ours: list[Peer] = [Ours()]
+    on_gpu = device == "cuda"
+    ours: list[Peer] = [OursOnGpu() if on_gpu else Ours()]
     if streaming:
         ours.append(Native())
     if scaling:
         ours.append(Ours(ONE_THREAD, threads=1))
     if problem.case.ragged and mode in ("inference", "training"):
-        ours.append(Ours(EQUAL, equal=True))
+        ours.append(OursOnGpu(EQUAL, equal=True) if on_gpu else Ours(EQUAL, equal=True))
 
     def entry(peer: Peer, compared: bool) -> Entry:
         return Entry(peer.name, compared, lambda: asked.ask(peer, problem))
@@ -99,13 +112,14 @@ def contest(
     operations = 2 * asked.passes * tokens * case.weights
     array, read = weights_read(case, mode)
     itemsize = WEIGHT_BYTES[dtype]
+    limited = asked.limited and not on_gpu
     return Contest(
         str(problem.case),
         mode,
         dtype,
         operations,
         array * itemsize,
-        operations / (read * itemsize) if asked.limited else None,
+        operations / (read * itemsize) if limited else None,
         answer(problem, mode),
         [entry(peer, False) for peer in ours] + [entry(peer, True) for peer in peers],
         problem.case.tokens / (case.N * case.T),

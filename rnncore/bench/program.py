@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from rnncore.bench import beside_plain, machine, modes, peers, products, results, variants
+from rnncore.bench import beside_plain, gpu, machine, modes, peers, products, results, variants
 from rnncore.bench.cases import SETS, Shapes
 from rnncore.bench.contest import Contest, hold
 from rnncore.bench.peers.interface import Peer
@@ -19,7 +19,7 @@ from rnncore.bench.table import tables
 from rnncore.threads import get_num_threads
 from rnncore.train.progress import Progress
 
-DTYPES = ("float32", "float64", "bfloat16", "int8")
+DTYPES = ("float32", "float64", "float16", "bfloat16", "int8")
 DEVICES = ("cpu", "cuda")
 MODES = (*modes.MODES, "products", "variants")
 
@@ -65,10 +65,11 @@ class Options:
 
     @property
     def stem(self) -> str:
-        """The files' name: device, what is unusual, modes."""
+        """The files' name: device, which GPU, what is unusual, modes."""
         names = dict.fromkeys(shapes.name for shapes in self.shapes if shapes.name != "listed")
         dtype = [] if self.dtype == "float32" else [self.dtype]
-        return self.name or "-".join([self.device, *names, *self.modes, *dtype])
+        which = [gpu.file_name()] if self.device == "cuda" and self.name is None else []
+        return self.name or "-".join([self.device, *which, *names, *self.modes, *dtype])
 
     def command(self, threads: int) -> str:
         """Return the command that measures the same again."""
@@ -111,18 +112,24 @@ def run(options: Options) -> bool:
     ------
     ValueError
         If a name is not known or there is nothing to measure.
-    NotImplementedError
-        If the device is not in this version.
+    rnncore.DeviceError
+        If the device is not there.
     """
     threads = get_num_threads()
+    if options.device == "cuda":
+        gpu.check(options.modes, options.dtype)
     with machine.only_cpus(threads):
         contenders = make_peers(options, threads)
         items = plan(options, threads, contenders)
         found = machine.conditions(threads, contenders)
         found |= {"device": options.device, "dtype": options.dtype, "seconds": options.seconds}
+        where = f"{found['cpu']}, {threads} threads, {found['isa']}"
+        if options.device == "cuda":
+            found |= gpu.conditions()
+            where = f"{found['gpu']}, driver {found['driver']}, CUDA {found['cuda']}"
         found["command"] = options.command(threads)
         options.folder.mkdir(parents=True, exist_ok=True)
-        say(f"{found['cpu']}, {threads} threads, {found['isa']}; about {options.seconds:g} s a row")
+        say(f"{where}; about {options.seconds:g} s a row")
         say("against " + (", ".join(f"{p.name} {p.version}" for p in contenders) or "nobody"))
         rows: list[Row] = []
         try:
@@ -139,10 +146,6 @@ def run(options: Options) -> bool:
 
 def make_peers(options: Options, threads: int) -> list[Peer]:
     """Import those who take part."""
-    if not peers.PEERS[options.device]:
-        raise NotImplementedError(
-            f"device: no kernels and no peers for {options.device!r} in this version of rnncore"
-        )
     known = peers.PEERS[options.device]
     names = peers.available(options.device) if options.against is None else options.against
     for name in names:
@@ -154,23 +157,28 @@ def make_peers(options: Options, threads: int) -> list[Peer]:
 def plan(options: Options, threads: int, contenders: list[Peer]) -> list[Item]:
     """Return the rows to come, in the order in which they were asked for."""
     items = []
+    device = options.device
     for mode in options.modes:
         if mode in ("products", "variants"):
             items += _own_shapes(mode, options.dtype, threads, contenders)
             continue
         for shapes in options.shapes:
             scaling = shapes.name == "threads"
+            if scaling and device != "cpu":
+                raise ValueError(f"shapes: 'threads' is for 'cpu', got device {device!r}")
             if scaling and threads == 1:
                 raise ValueError("shapes: 'threads' compares with 1 thread, expected --threads > 1")
             for case in shapes.cases:
-                if modes.fits(case, mode, options.dtype):
+                if modes.fits(case, mode, options.dtype, device):
                     question = partial(modes.contest, case, mode, options.dtype, threads)
                     against = [] if scaling else contenders
-                    items.append(Item(f"{case}, {mode}", partial(question, against, scaling)))
+                    asked = partial(question, against, scaling, device)
+                    items.append(Item(f"{case}, {mode}", asked))
     if not items:
         raise ValueError(
             f"modes: nothing to run in {', '.join(options.modes)} with {options.dtype}: "
-            "training, products and variants take float32 and float64, streaming one direction"
+            "training, products and variants take float32 and float64, streaming one direction; "
+            "float16 is for 'cuda'"
         )
     return items
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import ModuleType
 from typing import Any
 
 from rnncore import _rnncore
-from rnncore.cuda import sources
+from rnncore.cuda import errors, sources
+from rnncore.cuda.beyond_lengths import BeyondLengths
 from rnncore.cuda.program import Program, programs_of
 from rnncore.errors import DeviceError
 
@@ -36,6 +37,7 @@ class CupyDriver:
     def __init__(self) -> None:
         self._cupy = _import_cupy()
         self._lock = threading.Lock()
+        self._beyond: BeyondLengths | None = None
         self._tables: dict[int, int] = {}
         # CuPy's functions by kernel, of a device and text: they keep their module loaded.
         self._functions: dict[tuple[int, str], dict[str, Any]] = {}
@@ -69,6 +71,30 @@ class CupyDriver:
     def stream(self) -> int:
         """Return the address of the calling thread's current stream; 0 is the default one."""
         return int(self._cupy.cuda.get_current_stream().ptr)
+
+    def beyond_lengths(self) -> int:
+        """Return where a kernel marks lengths beyond 0 to T: a word of the host's memory.
+
+        The word serves all devices, which read and write pinned memory at the host's own address.
+        """
+        with self._lock:
+            if self._beyond is None:
+                with self._reported("pinned memory"):
+                    memory = self._cupy.cuda.alloc_pinned_memory(BeyondLengths.BYTES)
+                self._beyond = BeyondLengths(memory, int(memory.ptr))
+                errors.watch(self._beyond)
+        return self._beyond.address
+
+    def on(self, ordinal: int) -> AbstractContextManager[Any]:
+        """Make a GPU the current one inside a ``with`` block.
+
+        Parameters
+        ----------
+        ordinal : int
+            Which one, as CUDA counts them.
+        """
+        entered: AbstractContextManager[Any] = self._cupy.cuda.Device(ordinal)
+        return entered
 
     def program(self, cell: str, dtype: str, options: bool, width: int) -> Any:
         """Return the kernels of a cell, compiled on the first call.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 
@@ -18,6 +18,12 @@ class Driver(Protocol):
 
     def stream(self) -> int:
         """Return the address of the caller's current stream."""
+
+    def beyond_lengths(self) -> int:
+        """Return where a kernel marks lengths beyond 0 to T; ``errors`` watches that word."""
+
+    def on(self, ordinal: int) -> AbstractContextManager[Any]:
+        """Make a device the current one, as CUDA counts them, inside a ``with`` block."""
 
     def program(self, cell: str, dtype: str, options: bool, width: int) -> Any:
         """Return the kernels of a cell, compiled once; arguments as of ``program.programs_of``."""

@@ -52,6 +52,7 @@ def common_program(dtype: str) -> Program:
         Entry("mask_gradients", "CopyRows", f"copy_rows<{real}, {real}, {number}>"),
         Entry("gather_entering", "GatherEntering", f"gather_entering<{number}>"),
         Entry("copy_states", "CopyStates", f"copy_states<{number}>"),
+        Entry("take_lengths", "TakeLengths", "take_lengths"),
         Entry("pack_gates", "MoveGates", f"pack_gates<{number}>"),
         Entry("pack_vectors", "MoveGates", f"pack_gates<{real}>"),
         Entry("pack_bias", "PackBias", f"pack_bias<{real}>"),
@@ -63,7 +64,7 @@ def common_program(dtype: str) -> Program:
         Entry("backward_start", "BackwardStep", f"backward_start<{number}, false>"),
         Entry("backward_start_c", "BackwardStep", f"backward_start<{number}, true>"),
     ]
-    headers = ["rows", "normalise", "recurrence_forward", "recurrence_backward"]
+    headers = ["rows", "lengths", "normalise", "recurrence_forward", "recurrence_backward"]
     return _program(headers, entries, dtype)
 
 

@@ -94,6 +94,6 @@ def numpy_step(params: dict[str, Array], settings: Settings) -> Callable[[Indice
                 value, grads[name] * scale, *memory[name], settings.rate, 0.9, settings.beta2,
                 1e-8, done,
             )  # fmt: skip
-        return total / targets.size
+        return float(total) / targets.size
 
     return step

@@ -44,7 +44,7 @@ def engine_step(model: CharacterModel, settings: Settings) -> Step:
 
     def step(inputs: Indices, targets: Indices) -> float:
         model.reset_state()
-        value = loss.forward(model.forward(inputs), targets)
+        value = float(loss.forward(model.forward(inputs), targets))
         optimizer.zero_grad()
         model.backward(loss.backward())
         train.clip_grad_norm(model, settings.max_norm)

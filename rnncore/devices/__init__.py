@@ -6,6 +6,7 @@ apart; layers hold a device and ask it.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,20 @@ import numpy as np
 from rnncore.devices.host import HOST
 from rnncore.devices.interface import DTYPES, Device, require_dtype
 
-__all__ = ["DTYPES", "HOST", "Device", "get", "of", "of_foreign", "require_dtype"]
+__all__ = [
+    "DTYPES",
+    "HOST",
+    "Device",
+    "address",
+    "get",
+    "namespace",
+    "of",
+    "of_foreign",
+    "require_dtype",
+]
+
+
+_OF_NUMPY = (np.ndarray, np.generic)
 
 
 def get(name: str) -> Device:
@@ -37,6 +51,21 @@ def of(value: Any) -> Device:
     if isinstance(value, np.ndarray):
         return HOST
     return get(f"cuda:{value.device.id}")
+
+
+def namespace(value: Any) -> Any:
+    """Return the array module of an array that went through a device: NumPy, or CuPy."""
+    if type(value) is np.ndarray or isinstance(value, _OF_NUMPY):
+        return np
+    return sys.modules["cupy"]  # who has such an array has imported it
+
+
+def address(value: Any) -> int:
+    """Return where the memory of an array of any device begins."""
+    if isinstance(value, np.ndarray):
+        begin: int = value.__array_interface__["data"][0]
+        return begin
+    return int(value.data.ptr)
 
 
 def of_foreign(value: object) -> Device | None:

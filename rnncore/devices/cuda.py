@@ -70,6 +70,10 @@ class Cuda(Device):
         """Return a caller's array of whatever dtype, without a copy."""
         return self._taken(name, value, "a CuPy array")
 
+    def from_host(self, value: object) -> bool:
+        """Say whether a caller's value lies on no GPU."""
+        return _cuda_ordinal(self.xp, value) is None
+
     def lengths(self, value: object, steps: int, batch: int, batched: bool) -> Array:
         """Return a copy of a caller's lengths; kernels clamp those that only the device knows."""
         if _cuda_ordinal(self.xp, value) is None:
@@ -185,14 +189,18 @@ class Cuda(Device):
         return out
 
     def _taken(self, name: str, value: object, expected: str) -> Array:
-        """Return a caller's array within a call, which is where earlier failures are raised."""
+        """Return a caller's array within a call."""
+        self.require_current(name)
+        return self._viewed(name, value, expected)
+
+    def require_current(self, name: str) -> None:
+        """Refuse a call while another GPU is the current one; here earlier failures are raised."""
         errors.raise_pending()
         if self._current() != self.ordinal:
             raise RuntimeError(
                 f"{name}: expected {self.name}, where the layer is, to be CuPy's current GPU, got "
                 f"cuda:{self._current()}; call it inside `with cupy.cuda.Device({self.ordinal})`"
             )
-        return self._viewed(name, value, expected)
 
     def _viewed(self, name: str, value: object, expected: str) -> Array:
         """Return a CuPy array that views `value`, which must lie on this GPU."""

@@ -16,6 +16,9 @@ DTYPES = {"cpu": ("float32", "float64"), "cuda": ("float32", "float64", "float16
 """The types of sequences that layers may have, by kind of device."""
 
 
+_NOTHING = nullcontext()  # a shared one: it holds nothing
+
+
 def require_dtype(name: str, place: str) -> None:
     """Refuse a dtype of layers that the device which `place` names does not run.
 
@@ -61,6 +64,14 @@ class Device(ABC):
     @abstractmethod
     def any_array(self, name: str, value: object) -> Array:
         """Return a caller's array of whatever dtype, without a copy."""
+
+    @abstractmethod
+    def from_host(self, value: object) -> bool:
+        """Say whether a caller's value is for checks of the host: it is no array of a GPU."""
+
+    @abstractmethod
+    def require_current(self, name: str) -> None:
+        """Refuse a call, by the name of an argument, where another GPU is the current one."""
 
     @abstractmethod
     def lengths(self, value: object, steps: int, batch: int, batched: bool) -> Array:
@@ -119,7 +130,7 @@ class Device(ABC):
 
     def entered(self) -> AbstractContextManager[object]:
         """Make this device the current one inside a ``with`` block, where there is such a thing."""
-        return nullcontext()
+        return _NOTHING
 
     @abstractmethod
     def upload(self, value: Array) -> Array:

@@ -40,8 +40,9 @@ class TorchCommunicator:
                 "NCCLCommunicator sums CuPy arrays"
             )
         self._torch, self._dist = torch, dist
-        self._group = dist.group.WORLD if group is None else group
-        self._root = dist.get_global_rank(self._group, 0)
+        # The default group is not held: one that outlives destroy_process_group() ends the process.
+        self._group = group
+        self._root = 0 if group is None else dist.get_global_rank(group, 0)
 
     @property
     def rank(self) -> int:

@@ -218,7 +218,8 @@ def checked_entries(params: Mapping[str, Array], given: Mapping[str, object]) ->
             mistyped.append(f"{name}: expected dtype {param.dtype}, got {value.dtype}")
         if value.shape != param.shape:
             misshapen.append(f"{name}: expected {param.shape}, got {value.shape}")
-        values[name] = value.copy()  # given may hold our own arrays under other names
+        with devices.of(param).entered():
+            values[name] = value.copy()  # given may hold our own arrays under other names
     missing = [name for name in params if name not in given]
     unexpected = [str(name) for name in given if name not in params]
     wrong = ["missing " + ", ".join(missing)] if missing else []

@@ -12,9 +12,10 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from rnncore import checks
 from rnncore.checks import Array
+from rnncore.devices import HOST, Device, namespace
 from rnncore.layers.base import Layer, Outcome
+from rnncore.layers.pointwise_stream import PointwiseStream
 from rnncore.layout import Extent, Layout
 from rnncore.sequences import Inputs, Tape
 
@@ -24,6 +25,10 @@ class PointwiseModule(Protocol):
     """What a stack asks of a module: forward and backward over one array, and its sizes."""
 
     dtype: str
+
+    @property
+    def device(self) -> str:
+        """Where its parameters are."""
 
     @property
     def features(self) -> tuple[int | None, int | None] | None:
@@ -57,6 +62,12 @@ class PointwiseModule(Protocol):
     def _restore(self, kept: Any) -> None: ...
 
     def _touched(self) -> list[Array]: ...
+
+    def _location(self) -> Device: ...
+
+    def _brought(self, device: Device) -> Any: ...
+
+    def _settle(self, device: Device, brought: Any) -> None: ...
 
     def _config(self) -> dict[str, Any]: ...
 
@@ -110,7 +121,8 @@ class Pointwise(Layer):
     """
 
     def __init__(self, module: PointwiseModule, sizes: tuple[int, int], batch_first: bool) -> None:
-        super().__init__(dict(module.params), sizes, Layout.on_host(module.dtype, batch_first))
+        layout = Layout.of_one_type(module._location(), module.dtype, batch_first)
+        super().__init__(dict(module.params), sizes, layout)
         self.module = module
 
     def zero_grad(self) -> None:
@@ -159,10 +171,16 @@ class Pointwise(Layer):
     def _run(
         self, inputs: Inputs, keep: bool, out: Array | None = None, recompute: bool = False
     ) -> Outcome:
-        extent = inputs.extent
+        extent, device = inputs.extent, self._device
+        if self.module._location() is not device:
+            raise RuntimeError(
+                f"layers: expected {self!r} on {device.name}, as the whole is, got "
+                f"{self.module.device}; move the whole"
+            )
         past = None
         if inputs.lengths is not None:
-            past = (np.arange(extent.steps)[:, None] >= inputs.lengths)[:, :, None]
+            ends = device.brought("lengths", inputs.lengths)
+            past = (device.xp.arange(extent.steps)[:, None] >= ends)[:, :, None]
         x = self._layout.give(_without(inputs.x, past), extent)
         kept, pending = None, None
         if keep:
@@ -175,7 +193,7 @@ class Pointwise(Layer):
         y = _without(y, past)
         if out is not None:
             out[...] = y
-        elif np.may_share_memory(y, inputs.x):
+        elif device.xp.may_share_memory(y, inputs.x):
             y = y.copy()
         tape = PointwiseTape(extent, kept, past) if keep else None
         return Outcome(y if out is None else out, None, tape, pending)
@@ -199,7 +217,8 @@ class Pointwise(Layer):
     ) -> tuple[Array | None, None]:
         extent, kept = tape.extent, tape.kept
         if dy is None:
-            dy = np.zeros((extent.steps, extent.batch, self.output_size), self.dtype)
+            shape = (extent.steps, extent.batch, self.output_size)
+            dy = self._device.zeros(shape, np.dtype(self.dtype))
         if not retain:
             tape.kept = None
         given = self._layout.give(_without(dy, tape.past), extent)
@@ -210,6 +229,13 @@ class Pointwise(Layer):
             return None, None
         dx = self._layout.take_gradient("dx", dx, extent, self.input_size)
         return _without(dx, tape.past), None
+
+    def _brought(self, device: Device) -> Any:
+        return self.module._brought(device)
+
+    def _settle(self, device: Device, brought: Any) -> None:
+        self.module._settle(device, brought)
+        super()._settle(device, (dict(self.module.params), None))
 
     def _config(self) -> dict[str, Any]:
         return self.module._config()
@@ -230,43 +256,11 @@ class Pointwise(Layer):
         self.rng_state = memory
 
     def _stream(self, batch: int) -> PointwiseStream:
+        if self._device is not HOST:
+            raise NotImplementedError(
+                f"stream: not in this version of rnncore on a CUDA device, where {self!r} is"
+            )
         return PointwiseStream(self, batch)
-
-
-class PointwiseStream:
-    """Map one step a call. There is no state.
-
-    Parameters
-    ----------
-    layer : Pointwise
-        What maps.
-    batch : int
-        Number of rows.
-    """
-
-    state = None
-
-    def __init__(self, layer: Pointwise, batch: int) -> None:
-        self._layer, self._batch = layer, batch
-
-    def reset(self, rows: object = None) -> None:
-        """Do nothing."""
-
-    def step(self, x_t: Array, out: Array | None = None) -> Array:
-        """Return the result ``(P,)`` or ``(batch, P)`` of one step ``(D,)`` or ``(batch, D)``."""
-        layer, dtype = self._layer, np.dtype(self._layer.dtype)
-        taken = checks.array("x_t", x_t, dtype)
-        shapes: list[tuple[int, ...]] = [(self._batch, layer.input_size)]
-        if self._batch == 1:
-            shapes.append((layer.input_size,))
-        if taken.shape not in shapes:
-            checks.wrong_shape("x_t", " or ".join(map(str, shapes)), taken.shape)
-        y = layer.module(taken)
-        if out is None:
-            return y.copy() if np.may_share_memory(y, taken) else y
-        place = checks.out_array(out, y.shape, dtype, {"x_t": taken})
-        place[...] = y
-        return out
 
 
 def as_layers(given: Sequence[Any]) -> tuple[Layer, ...]:
@@ -321,7 +315,10 @@ def _first_size(given: Sequence[Any]) -> int:
 
 def _without(sequence: Array, past: Array | None) -> Array:
     """Return ``(T, N, F)`` with zeros where ``past`` is true."""
-    return sequence if past is None else np.where(past, sequence.dtype.type(0), sequence)
+    if past is None:
+        return sequence
+    kept: Array = namespace(sequence).where(past, sequence.dtype.type(0), sequence)
+    return kept
 
 
 def _generators(module: Any) -> Iterator[Any]:

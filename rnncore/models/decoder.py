@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from rnncore import nn
 from rnncore.checks import Array
+from rnncore.devices import namespace
 from rnncore.layers.recurrent import Recurrent
 from rnncore.models.parts import apply, seeds, taken_layer
 
@@ -75,16 +74,17 @@ class Decoder(nn.Module):
                 f"decoder: expected an input_size above {context}, the context's, "
                 f"got {layer.input_size}"
             )
-        super().__init__(layer.dtype)
-        drawn, dtype, self.context = seeds(seed, 4), layer.dtype, context
+        super().__init__(layer.dtype, layer.device)
+        drawn, self.context = seeds(seed, 4), context
+        common: Any = {"dtype": layer.dtype, "device": layer.device}
         width = layer.input_size - context
-        self.embedding = nn.Embedding(vocabulary, width, dtype=dtype, seed=drawn[0])
-        self.input_dropout = nn.Dropout(dropout, dtype=dtype, seed=drawn[1])
+        self.embedding = nn.Embedding(vocabulary, width, **common, seed=drawn[0])
+        self.input_dropout = nn.Dropout(dropout, **common, seed=drawn[1])
         self.layer = layer
         self.attention = attention
-        self.output_dropout = nn.Dropout(dropout, dtype=dtype, seed=drawn[2])
+        self.output_dropout = nn.Dropout(dropout, **common, seed=drawn[2])
         features = layer.output_size + context + (memory if attention is not None else 0)
-        self.output = nn.Linear(features, vocabulary, dtype=dtype, seed=drawn[3])
+        self.output = nn.Linear(features, vocabulary, **common, seed=drawn[3])
 
     def __call__(self, x: Any, state: Any, seen: Seen = NOTHING) -> tuple[Array, Any]:
         """Return logits ``(T, N, vocabulary)`` of what follows ``x (T, N)``, and the state."""
@@ -112,7 +112,7 @@ class Decoder(nn.Module):
             attend = self.attention.forward if train else self.attention
             lengths = None if seen.lengths is None else seen.lengths[0]
             mixed = attend(y, seen.memory, lengths=lengths)
-            y = np.concatenate([y, mixed], axis=2)
+            y = namespace(y).concatenate([y, mixed], axis=2)
         features = apply(self.output_dropout, _joined(y, seen.context), train)
         return apply(self.output, features, train), state
 
@@ -123,7 +123,7 @@ class Decoder(nn.Module):
         dmemory = None
         if self.attention is not None:
             dy, dmixed = _apart(dy, dy.shape[2] - self.layer.output_size)
-            dquery, dmemory = self.attention.backward(np.ascontiguousarray(dmixed))
+            dquery, dmemory = self.attention.backward(dmixed)
             dy += dquery
         dx, dstate = self.layer.backward(dy)
         dvectors, dearly = _apart(self.input_dropout.backward(dx), self.context)
@@ -136,11 +136,13 @@ def _joined(vectors: Array, context: Array | None) -> Array:
     """Put the context at the end of every step's vector."""
     if context is None:
         return vectors
-    repeated = np.broadcast_to(context, (*vectors.shape[:2], context.shape[2]))
-    return np.concatenate([vectors, repeated], axis=2)
+    xp = namespace(vectors)
+    repeated = xp.broadcast_to(context, (*vectors.shape[:2], context.shape[2]))
+    joined: Array = xp.concatenate([vectors, repeated], axis=2)
+    return joined
 
 
 def _apart(dvectors: Array, last: int) -> tuple[Array, Array]:
     """Return the gradient of all but the last features, and that of those."""
     cut = dvectors.shape[2] - last
-    return np.ascontiguousarray(dvectors[:, :, :cut]), dvectors[:, :, cut:]
+    return namespace(dvectors).ascontiguousarray(dvectors[:, :, :cut]), dvectors[:, :, cut:]

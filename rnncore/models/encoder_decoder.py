@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from rnncore import nn
 from rnncore.checks import Array, flag
+from rnncore.devices import namespace
 from rnncore.layers.recurrent import Recurrent
 from rnncore.models.decoder import Decoder, Seen, taken_recurrence
-from rnncore.models.parts import apply, seeds
+from rnncore.models.parts import apply, as_array, seeds
 from rnncore.models.search import Step
 
 
@@ -73,12 +72,13 @@ class EncoderDecoder(nn.Module):
     ) -> None:
         encoder = taken_recurrence("encoder", encoder)
         _check_match(encoder, taken_recurrence("decoder", decoder))
-        super().__init__(encoder.dtype)
-        drawn, dtype = seeds(seed, 3), encoder.dtype
+        super().__init__(encoder.dtype, encoder.device)
+        drawn = seeds(seed, 3)
+        common: Any = {"dtype": encoder.dtype, "device": encoder.device}
         self.embedding = nn.Embedding(
-            source_vocabulary, encoder.input_size, dtype=dtype, seed=drawn[0]
+            source_vocabulary, encoder.input_size, **common, seed=drawn[0]
         )
-        self.dropout = nn.Dropout(dropout, dtype=dtype, seed=drawn[1])
+        self.dropout = nn.Dropout(dropout, **common, seed=drawn[1])
         self.encoder = encoder
         self.peeky = flag("peeky", peeky)
         context = encoder.spec.output_size if self.peeky else 0
@@ -125,7 +125,7 @@ class EncoderDecoder(nn.Module):
         context = last if self.peeky else None
         if self.decoder.attention is None:
             return state, Seen(context)
-        return state, Seen(context, y, None if lengths is None else np.asarray(lengths)[None])
+        return state, Seen(context, y, None if lengths is None else as_array(lengths)[None])
 
     def backward(self, dlogits: Any) -> None:
         """Add all gradients into ``grads``."""
@@ -144,6 +144,7 @@ class EncoderDecoder(nn.Module):
 
         Examples
         --------
+        >>> import numpy as np
         >>> import rnncore as rc
         >>> from rnncore.models import beam_search
         >>> model = EncoderDecoder(9, 7, rc.GRU(4, 8, seed=0), rc.GRU(4, 8, seed=1), seed=2)
@@ -163,6 +164,8 @@ class EncoderDecoder(nn.Module):
 
 def _check_match(encoder: Recurrent, decoder: Recurrent) -> None:
     """Refuse layers of which one cannot start from the other's state."""
+    if encoder.device != decoder.device:
+        raise ValueError(f"decoder: expected device {encoder.device}, got {decoder.device}")
     for name in ("cell", "num_layers", "hidden_size", "output_size", "dtype"):
         wanted, got = getattr(encoder.spec, name), getattr(decoder.spec, name)
         if wanted != got:
@@ -180,4 +183,4 @@ def _to_both_directions(dstate: Any, encoder: Recurrent) -> Any:
     """Hand the gradient of a sum of states to each of them."""
     if isinstance(dstate, tuple):
         return tuple(_to_both_directions(part, encoder) for part in dstate)
-    return np.repeat(dstate, encoder.spec.num_directions, axis=0)
+    return namespace(dstate).repeat(dstate, encoder.spec.num_directions, axis=0)

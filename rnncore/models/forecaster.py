@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from rnncore.checks import Array, size
 from rnncore.layers.base import Layer
 from rnncore.models.parts import apply, reverse_features, taken_layer
@@ -69,6 +67,6 @@ class Forecaster(SequenceModel):
 
     def backward(self, dforecast: Any) -> Array | None:
         """Add all gradients into ``grads`` and return that of ``x``."""
-        rows = np.asarray(dforecast).swapaxes(0, 1)
+        rows = self._device.any_array("dforecast", dforecast).swapaxes(0, 1)
         dflat = self.output.backward(rows.reshape(len(rows), self.horizon * self.columns))
         return self._run_back(self._take_kept() * self.output_dropout.backward(dflat))

@@ -73,9 +73,12 @@ class LanguageModel(SequenceModel):
                 f"tied: expected an embedding as wide as the layer's output, {given}, "
                 f"got {table.shape}"
             )
-        table /= table.dtype.type(table.shape[1] ** 0.5)
-        output = nn.Linear(given[1], given[0], dtype=self.dtype, weight=self.embedding)
-        output.params["bias"][...] = self.output.params["bias"]
+        output = nn.Linear(
+            given[1], given[0], dtype=self.dtype, device=self.device, weight=self.embedding
+        )
+        with self._device.entered():
+            table /= table.dtype.type(table.shape[1] ** 0.5)
+            output.params["bias"][...] = self.output.params["bias"]
         self.output = output
 
     def __call__(self, x: Any, state: Any = None) -> tuple[Array, Any]:
@@ -132,8 +135,9 @@ class LanguageModel(SequenceModel):
         inputs = text[: track * batch].reshape(batch, track).T
         targets = text[1 : track * batch + 1].reshape(batch, track).T
         engine, loss = self.layer.freeze(), nn.SoftmaxCrossEntropy(reduction="sum")
-        total, state = 0.0, None
+        total: Any = 0.0
+        state = None
         for t in range(0, track, steps):
             y, state = engine(self._enter(inputs[t : t + steps], train=False), state)
-            total += loss(self.output(y), targets[t : t + steps])
-        return total / targets.size
+            total = total + loss(self.output(y), targets[t : t + steps])
+        return float(total) / targets.size

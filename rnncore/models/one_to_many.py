@@ -53,10 +53,16 @@ class OneToMany(nn.Module):
         seed: int | None = None,
     ) -> None:
         layer = taken_recurrence("layer", layer)
-        super().__init__(layer.dtype)
+        super().__init__(layer.dtype, layer.device)
         drawn = seeds(seed, 2)
         outputs = layer.num_layers * layer.spec.output_size
-        self.start = nn.Linear(size("features", features), outputs, dtype=self.dtype, seed=drawn[0])
+        self.start = nn.Linear(
+            size("features", features),
+            outputs,
+            dtype=self.dtype,
+            device=layer.device,
+            seed=drawn[0],
+        )
         self.decoder = Decoder(vocabulary, layer, dropout=dropout, seed=drawn[1])
 
     def __call__(self, x: Any, target: Any) -> Array:
@@ -81,7 +87,8 @@ class OneToMany(nn.Module):
         h = flat.reshape(len(flat), spec.num_layers, spec.output_size).swapaxes(0, 1)
         if not spec.has_cell_state:
             return h
-        return h, np.zeros((spec.num_layers, len(flat), spec.hidden_size), dtype=self.dtype)
+        shape = (spec.num_layers, len(flat), spec.hidden_size)
+        return h, self._device.zeros(shape, np.dtype(self.dtype))
 
     def backward(self, dlogits: Any) -> Array | None:
         """Add all gradients into ``grads`` and return that of ``x``."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import devices
 from rnncore.checks import Array
 from rnncore.layers import Stack
 from rnncore.layers.base import Layer
@@ -38,6 +39,12 @@ def apply(part: Any, x: Array, train: bool) -> Array:
     """Run a module in training or in inference."""
     result: Array = part.forward(x) if train else part(x)
     return result
+
+
+def as_array(value: Any) -> Array:
+    """Return integers, of a list too, as an array where they lie: on the host or on a GPU."""
+    device = devices.of_foreign(value)
+    return np.asarray(value) if device is None else device.any_array("lengths", value)
 
 
 def reverse_features(layer: Layer) -> int:

@@ -6,7 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import devices
 from rnncore.checks import Array
+from rnncore.models.parts import as_array
 
 REDUCTIONS = ("last", "mean", "max")
 
@@ -40,18 +42,21 @@ def pool(y: Array, lengths: Any, reduce: str, reverse: int = 0) -> tuple[Array, 
     [[[3.0, 2.0]], [[2.0, 3.5]], [[3.0, 5.0]]]
     """
     steps, batch, features = y.shape
-    times = np.arange(steps)[:, None, None]
-    ends = np.full(batch, steps) if lengths is None else np.asarray(lengths)
+    device = devices.of(y)
+    xp = device.xp
+    times = xp.arange(steps)[:, None, None]
+    known = np.full(batch, steps) if lengths is None else as_array(lengths)
+    ends = device.brought("lengths", known).clip(0, steps)
     alive = times < ends[:, None]
     if reduce == "mean":
-        weights = alive / np.maximum(1, ends)[:, None]
+        weights = alive / xp.maximum(1, ends)[:, None]
     elif reduce == "max":
         weights = alive & (times == _largest(y, alive))
     else:
         weights = times == ends[:, None] - 1
         if reverse:
-            backward = np.arange(features) >= features - reverse
-            weights = np.where(backward, times == 0, weights)
+            backward = xp.arange(features) >= features - reverse
+            weights = xp.where(backward, times == 0, weights)
     weights = weights.astype(y.dtype)
     pooled: Array = (weights * y).sum(axis=0)
     return pooled, weights
@@ -59,7 +64,8 @@ def pool(y: Array, lengths: Any, reduce: str, reverse: int = 0) -> tuple[Array, 
 
 def _largest(y: Array, alive: Array) -> Array:
     """Return at which step each feature is largest, the first of equals."""
+    xp = devices.namespace(y)
     if not len(y):
-        return np.zeros(y.shape[1:], dtype=np.int64)
-    places: Array = np.where(alive, y, -np.inf).argmax(axis=0)
+        return xp.zeros(y.shape[1:], dtype=np.int64)  # type: ignore[no-any-return]
+    places: Array = xp.where(alive, y, -np.inf).argmax(axis=0)
     return places

@@ -7,10 +7,14 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
+from rnncore import devices
 from rnncore.checks import Array, size
 
 Step: TypeAlias = Callable[[Array, Any], tuple[Array, Any]]
-"""Takes the last symbols ``(N,)`` and a state; returns logits ``(N, V)`` and the next state."""
+"""Takes the last symbols ``(N,)`` and a state; returns logits ``(N, V)`` and the next state.
+
+Symbols are on the host, where the search is. A model on a GPU keeps the state there; its logits are
+read back at each step."""
 
 
 class Sampled(NamedTuple):
@@ -32,7 +36,8 @@ class Hypothesis(NamedTuple):
 
 
 def log_softmax(logits: Array) -> Array:
-    """Return log-probabilities over the last axis, in float64."""
+    """Return log-probabilities over the last axis, in float64 on the host."""
+    logits = devices.of(logits).download(logits)
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     result: Array = shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
     return result
@@ -207,4 +212,5 @@ def take_rows(state: Any, rows: Array) -> Any:
     if isinstance(state, tuple | list):
         parts = [take_rows(part, rows) for part in state]
         return state._make(parts) if hasattr(state, "_make") else type(state)(parts)
-    return state[:, rows]
+    chosen: Array = state[:, devices.of(state).upload(rows)]
+    return chosen

@@ -39,15 +39,16 @@ class SequenceModel(nn.Module):
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
-        super().__init__(layer.dtype)
-        drawn, dtype = seeds(seed, 4), layer.dtype
+        super().__init__(layer.dtype, layer.device)
+        drawn = seeds(seed, 4)
+        common: Any = {"dtype": layer.dtype, "device": layer.device}
         self.embedding: nn.Embedding | None = None
         if vocabulary is not None:
-            self.embedding = nn.Embedding(vocabulary, layer.input_size, dtype=dtype, seed=drawn[0])
-        self.input_dropout = nn.Dropout(dropout, dtype=dtype, seed=drawn[1])
+            self.embedding = nn.Embedding(vocabulary, layer.input_size, **common, seed=drawn[0])
+        self.input_dropout = nn.Dropout(dropout, **common, seed=drawn[1])
         self.layer = layer
-        self.output_dropout = nn.Dropout(dropout, dtype=dtype, seed=drawn[2])
-        self.output = nn.Linear(layer.output_size, outputs, dtype=dtype, seed=drawn[3])
+        self.output_dropout = nn.Dropout(dropout, **common, seed=drawn[2])
+        self.output = nn.Linear(layer.output_size, outputs, **common, seed=drawn[3])
 
     def _enter(self, x: Any, train: bool) -> Array:
         """Return what the recurrent layer reads."""

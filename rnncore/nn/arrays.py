@@ -1,8 +1,8 @@
 """Whole-array mathematics of the modules, the same to the bit for any number of threads.
 
 Products, ``exp``, ``tanh`` and their like come from the engine; NumPy does what has one result
-(a copy, a maximum, one operation an entry) or one order (a sum). Another array library, as for a
-GPU, has this module and :mod:`rnncore.nn.primitives` to replace.
+(a copy, a maximum, one operation an entry) or one order (a sum). CuPy does all of it on a GPU, by
+the naive forms of :mod:`rnncore.nn.primitives`, and is not waited for.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rnncore.checks import Array
+from rnncore.devices import namespace
 from rnncore.nn import primitives
 
 Mask = npt.NDArray[np.bool_]
@@ -21,10 +22,12 @@ Mask = npt.NDArray[np.bool_]
 
 def affine(x: Array, weight: Array, bias: Array | None = None) -> Array:
     """Return ``x @ weight.T + bias`` for ``x (..., in)`` and ``weight (out, in)``."""
-    rows = np.ascontiguousarray(x).reshape(-1, weight.shape[1])
-    out = np.empty((rows.shape[0], weight.shape[0]), dtype=weight.dtype)
+    xp = namespace(weight)
+    rows = xp.ascontiguousarray(x).reshape(-1, weight.shape[1])
+    out = xp.empty((rows.shape[0], weight.shape[0]), dtype=weight.dtype)
     primitives.linear_forward(rows, weight, bias, out)
-    return out.reshape(*x.shape[:-1], weight.shape[0])
+    y: Array = out.reshape(*x.shape[:-1], weight.shape[0])
+    return y
 
 
 def affine_backward(
@@ -36,12 +39,13 @@ def affine_backward(
     need_dx: bool = True,
 ) -> Array | None:
     """Add into ``dweight`` and ``dbias`` and return the gradient of ``x``, or None."""
+    xp = namespace(weight)
     outputs, inputs = weight.shape
-    dx = np.empty(x.shape, dtype=weight.dtype) if need_dx else None
+    dx: Array | None = xp.empty(x.shape, dtype=weight.dtype) if need_dx else None
     primitives.linear_backward(
-        np.ascontiguousarray(x).reshape(-1, inputs),
+        xp.ascontiguousarray(x).reshape(-1, inputs),
         weight,
-        np.ascontiguousarray(dy).reshape(-1, outputs),
+        xp.ascontiguousarray(dy).reshape(-1, outputs),
         None if dx is None else dx.reshape(-1, inputs),
         dweight,
         dbias,
@@ -61,17 +65,17 @@ def matmul(a: Array, b: Array, transposed: bool = False) -> Array:
     transposed : bool
         Whether ``b`` lies by columns.
     """
-    leading, rows = a.shape[:-2], a.shape[-2]
+    xp, leading, rows = namespace(a), a.shape[:-2], a.shape[-2]
     columns = b.shape[-2] if transposed else b.shape[-1]
-    out = np.empty((*leading, rows, columns), dtype=a.dtype)
+    out: Array = xp.empty((*leading, rows, columns), dtype=a.dtype)
     if a.shape[-1] == 0:
         out[...] = 0
     if a.shape[-1] == 0 or out.size == 0:
         return out
     count = math.prod(leading)
     primitives.batched_product(
-        np.ascontiguousarray(a).reshape(count, *a.shape[-2:]),
-        np.ascontiguousarray(b).reshape(count, *b.shape[-2:]),
+        xp.ascontiguousarray(a).reshape(count, *a.shape[-2:]),
+        xp.ascontiguousarray(b).reshape(count, *b.shape[-2:]),
         out.reshape(count, rows, columns),
         transposed,
     )
@@ -104,8 +108,9 @@ def log1p(x: Array) -> Array:
 
 
 def _function(name: str, x: Array) -> Array:
-    given = np.ascontiguousarray(x)
-    out = np.empty_like(given)
+    xp = namespace(x)
+    given = xp.ascontiguousarray(x)
+    out: Array = xp.empty_like(given)
     primitives.function(name, given, out)
     return out.reshape(x.shape)
 
@@ -123,12 +128,13 @@ def softmax(scores: Array, hidden: Mask | None = None) -> Array:
     """
     if scores.size == 0:
         return scores
+    xp = namespace(scores)
     if hidden is not None:
-        scores = np.where(hidden, scores.dtype.type(-np.inf), scores)
+        scores = xp.where(hidden, scores.dtype.type(-np.inf), scores)
     largest = scores.max(axis=-1, keepdims=True)
-    shares: Array = exp(scores - np.where(np.isneginf(largest), 0, largest))
+    shares: Array = exp(scores - xp.where(largest == -np.inf, 0, largest))
     total = shares.sum(axis=-1, keepdims=True)
-    shares /= np.where(total == 0, 1, total)
+    shares /= xp.where(total == 0, 1, total)
     return shares
 
 
@@ -140,11 +146,13 @@ def softmax_backward(shares: Array, dshares: Array) -> Array:
 
 
 def _relu_slope(x: Array) -> Array:
-    return np.asarray(x > 0, dtype=x.dtype)
+    slope: Array = (x > 0).astype(x.dtype)
+    return slope
 
 
 def _relu(x: Array) -> Array:
-    return np.maximum(x, 0)
+    y: Array = namespace(x).maximum(x, 0)
+    return y
 
 
 def _gelu(x: Array) -> Array:

@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 
 from rnncore.checks import Array, choice, flag, size, wrong_shape
-from rnncore.layout import Layout
 from rnncore.nn import arrays, sequences
-from rnncore.nn.module import Module
-from rnncore.nn.sequences import Taken
+from rnncore.nn.sequences import SequenceModule, Taken
 
 KINDS = ("dot", "general", "additive")
 
 
-class Attention(Module):
+class Attention(SequenceModule):
     r"""Mix values by how well their keys score with a query.
 
     With :math:`a_{ij}` the softmax over :math:`j` of the scores, the context of query :math:`i` is
@@ -47,6 +45,8 @@ class Attention(Module):
         Whether sequences are ``(N, T, F)``.
     dtype : {"float32", "float64"}
         Type of parameters and arrays.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are.
     seed : int, optional
         Of the initial values, drawn from U(-1/sqrt(n), 1/sqrt(n)) with n the terms of a sum.
 
@@ -85,12 +85,12 @@ class Attention(Module):
         scaled: bool = False,
         batch_first: bool = False,
         dtype: str = "float32",
+        device: str = "cpu",
         seed: int | None = None,
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(batch_first, dtype, device)
         self.kind = choice("kind", kind, KINDS)
-        self.scaled, self.batch_first = flag("scaled", scaled), flag("batch_first", batch_first)
-        self._layout = Layout.on_host(self.dtype, self.batch_first)
+        self.scaled = flag("scaled", scaled)
         self.weights: Array | None = None
         self.query_size, self.key_size, self.hidden_size = self._sizes(
             query_size, key_size, hidden_size
@@ -194,10 +194,12 @@ class Attention(Module):
             if taken_values.extent != taken_keys.extent:
                 expected = taken_keys.extent[:2]
                 wrong_shape("values", f"as many as keys (S, N) = {expected}", np.shape(values))
-        past = sequences.past_lengths(lengths, taken_keys.extent)
+        past = sequences.past_lengths(self._layout, lengths, taken_keys.extent)
         seen = sequences.without(taken_keys.values, past)
         scores, kept = self._scores(ones.values, seen)
-        hidden = sequences.hidden_keys(past, ones.extent.steps, taken_keys.extent.steps, False)
+        hidden = sequences.hidden_keys(
+            self._layout, past, ones.extent.steps, taken_keys.extent.steps, False
+        )
         shares = arrays.softmax(scores * self._scale(ones.values), hidden)
         mixed = seen if values is None else sequences.without(taken_values.values, past)
         context = arrays.matmul(shares, mixed)
@@ -237,7 +239,7 @@ class Attention(Module):
         dhidden: Any = arrays.affine_backward(
             hidden, own["weight_score"][None], dscores[..., None], grads["weight_score"][None]
         )
-        dhidden *= 1 - np.square(hidden)
+        dhidden *= 1 - hidden * hidden
         parts: list[Any] = []
         for name, value, axis in (("weight_query", query, 2), ("weight_key", keys, 1)):
             total = dhidden.sum(axis=axis)

@@ -7,19 +7,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rnncore.checks import Array, any_array, array, wrong_shape
+from rnncore.checks import Array, any_array, wrong_shape
+from rnncore.devices import Device
 
 
-def float_array(name: str, value: object, dtype: str, features: int | None = None) -> Array:
+def float_array(
+    device: Device, name: str, value: object, dtype: np.dtype[Any], features: int | None = None
+) -> Array:
     """Return a value as an array of one float type, its last axis as long as expected.
 
     Parameters
     ----------
+    device : Device
+        Where it must lie.
     name : str
         The argument's name in messages.
-    value : ndarray or anything with DLPack
+    value : array or anything with DLPack
         What the caller gave.
-    dtype : {"float32", "float64"}
+    dtype : numpy.dtype
         The module's type.
     features : int, optional
         Expected size of the last axis.
@@ -27,19 +32,21 @@ def float_array(name: str, value: object, dtype: str, features: int | None = Non
     Raises
     ------
     TypeError
-        If it is no array or of another type.
+        If it is no array, of another type or on another device.
     ValueError
         If the last axis has another size.
     """
-    taken = array(name, value, np.dtype(dtype))
+    taken = device.array(name, value, dtype)
     if features is not None and (taken.ndim == 0 or taken.shape[-1] != features):
         wrong_shape(name, f"(..., {features})", taken.shape)
     return taken
 
 
-def shaped(name: str, value: object, dtype: str, shape: tuple[int, ...]) -> Array:
+def shaped(
+    device: Device, name: str, value: object, dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> Array:
     """Return a value as an array of one float type and exactly one shape."""
-    taken = array(name, value, np.dtype(dtype))
+    taken = device.array(name, value, dtype)
     if taken.shape != shape:
         wrong_shape(name, str(shape), taken.shape)
     return taken
@@ -51,12 +58,31 @@ def listed(name: str, value: Any) -> Array:
     return np.asarray(value) if makes else any_array(name, value)
 
 
-def indices(name: str, value: Any, count: int, lowest: int = 0) -> npt.NDArray[np.int64]:
-    """Return integers of any type as int64 in C order, from ``lowest`` to ``count - 1``."""
+def indices(
+    device: Device, name: str, value: Any, count: int, lowest: int = 0
+) -> npt.NDArray[np.int64]:
+    """Return integers of any type as int64 in C order, from ``lowest`` to ``count - 1``.
+
+    They may come from the host, where they are checked, or from the device. Those are not looked
+    at, which would wait for the device: out of range, they are taken as the nearest end.
+    """
+    if not device.from_host(value):
+        return _indices_on(device, name, value, count, lowest)
     taken = listed(name, value)
     if taken.dtype.kind not in "iu" and taken.size:
         raise TypeError(f"{name}: expected integers, got {taken.dtype}")
     if taken.size and (taken.max() >= count or taken.min() < lowest):
         outside = int(taken.max() if taken.max() >= count else taken.min())
         raise ValueError(f"{name}: expected {lowest} .. {count - 1}, got {outside}")
-    return np.asarray(taken, dtype=np.int64, order="C")
+    device.require_current(name)
+    return device.upload(np.asarray(taken, dtype=np.int64, order="C"))
+
+
+def _indices_on(
+    device: Device, name: str, value: Any, count: int, lowest: int
+) -> npt.NDArray[np.int64]:
+    taken = device.any_array(name, value)
+    if taken.dtype.kind not in "iu":
+        raise TypeError(f"{name}: expected integers, got {taken.dtype}")
+    held: npt.NDArray[np.int64] = taken.astype(np.int64, order="C").clip(lowest, count - 1)
+    return held

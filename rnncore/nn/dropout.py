@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from rnncore.checks import Array, flag, probability, wrong_shape
 from rnncore.layers import options
-from rnncore.masks import draw_keep_mask
 from rnncore.nn import checks
 from rnncore.nn.module import Module
 
@@ -30,6 +27,8 @@ class Dropout(Module):
         Where the time axis of a variational dropout is.
     dtype : {"float32", "float64"}
         Type of ``x`` and ``y``.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are.
     seed : int, optional
         Of the masks; drawn from the system when absent.
 
@@ -57,9 +56,10 @@ class Dropout(Module):
         variational: bool = False,
         batch_first: bool = False,
         dtype: str = "float32",
+        device: str = "cpu",
         seed: int | None = None,
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(dtype, device)
         self.p = probability("p", p)
         self.variational = flag("variational", variational)
         self.batch_first = flag("batch_first", batch_first)
@@ -92,7 +92,9 @@ class Dropout(Module):
         shape = list(array.shape)
         if self.variational:
             shape[1 if self.batch_first and array.ndim == 3 else 0] = 1
-        mask = draw_keep_mask(tuple(shape), self.p, self.dtype, self._seed, (self._calls, 0, 0))
+        device, place = self._device, (self._calls, 0, 0)
+        dropped = device.draw_bits(tuple(shape), self.p, self._seed, place)
+        mask = device.keep_mask(dropped, self.p, self._numpy_dtype)
         self._calls += 1
         self._kept = (mask, array.shape)
         return array * mask
@@ -100,12 +102,12 @@ class Dropout(Module):
     def backward(self, dy: Any) -> Array:
         """Return the gradient of ``x``: ``dy`` times the same mask."""
         if self._kept is not None:
-            dy = checks.shaped("dy", dy, self.dtype, self._kept[1])
+            dy = checks.shaped(self._device, "dy", dy, self._numpy_dtype, self._kept[1])
         mask, _ = self._take_kept()
-        return np.asarray(dy) if mask is None else np.asarray(dy) * mask
+        return dy if mask is None else dy * mask  # type: ignore[no-any-return]
 
     def _take(self, x: Any) -> Array:
-        taken = checks.float_array("x", x, self.dtype)
+        taken = checks.float_array(self._device, "x", x, self._numpy_dtype)
         if self.variational and taken.ndim not in (2, 3):
             layout = "(N, T, F)" if self.batch_first else "(T, N, F)"
             wrong_shape("x", f"{layout} or (T, F)", taken.shape)
@@ -119,6 +121,7 @@ class Dropout(Module):
             "variational": self.variational,
             "batch_first": self.batch_first,
             "dtype": self.dtype,
+            "device": self.device,
         }
 
     def _options(self) -> str:

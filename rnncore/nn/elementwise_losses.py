@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import devices
 from rnncore.checks import Array
 from rnncore.nn import arrays
 from rnncore.nn.loss import ElementwiseLoss, class_weights
@@ -49,16 +50,19 @@ class SigmoidCrossEntropy(ElementwiseLoss):
 
     def _entries(self, prediction: Array, target: Array, keep: bool) -> tuple[Array, Array | None]:
         number, x, t = prediction.dtype.type, prediction, target
+        device = devices.of(prediction)
+        xp = device.xp
         classes = x.shape[-1] if x.ndim else 1
         positive: Any = number(1)
         if self.positive_weight is not None:
             positive = class_weights("positive_weight", self.positive_weight, classes)
-            positive = positive.astype(x.dtype)
+            positive = device.upload(positive.astype(x.dtype))
         share = 1 + (positive - 1) * t
-        values = (1 - t) * x + share * (arrays.log1p(arrays.exp(-np.abs(x))) + np.maximum(-x, 0))
+        below = arrays.log1p(arrays.exp(-xp.absolute(x))) + xp.maximum(-x, 0)
+        values = (1 - t) * x + share * below
         slope = (1 - t) - share * arrays.sigmoid(-x) if keep else None
         if self.weight is not None:
-            weight = class_weights("weight", self.weight, classes).astype(x.dtype)
+            weight = device.upload(class_weights("weight", self.weight, classes).astype(x.dtype))
             values = values * weight
             slope = None if slope is None else slope * weight
         return values, slope
@@ -89,4 +93,5 @@ class MeanSquaredError(ElementwiseLoss):
 
     def _entries(self, prediction: Array, target: Array, keep: bool) -> tuple[Array, Array | None]:
         less = prediction - target
-        return np.square(less.astype(np.float64)), 2 * less if keep else None
+        square: Array = devices.namespace(less).square(less.astype(np.float64))
+        return square, 2 * less if keep else None

@@ -7,7 +7,8 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from rnncore.checks import Array, any_array, flag, size
+from rnncore import devices
+from rnncore.checks import Array, flag, size
 from rnncore.nn import checks, primitives
 from rnncore.nn.module import Module
 
@@ -27,6 +28,8 @@ class Embedding(Module):
         Index whose vector starts at zero and has no gradient; negative ones count from the end.
     dtype : {"float32", "float64"}
         Type of the vectors.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are.
     seed : int, optional
         Of the initial values, drawn from N(0, 1).
 
@@ -52,17 +55,20 @@ class Embedding(Module):
         padding_idx: int | None = None,
         *,
         dtype: str = "float32",
+        device: str = "cpu",
         seed: int | None = None,
     ) -> None:
-        self._prepare(num_embeddings, embedding_dim, padding_idx, dtype)
+        self._prepare(num_embeddings, embedding_dim, padding_idx, dtype, device)
         draw = np.random.default_rng(seed)
         weight = draw.standard_normal((self.num_embeddings, self.embedding_dim))
         if self.padding_idx is not None:
             weight[self.padding_idx] = 0
         self._add_parameter("weight", weight)
 
-    def _prepare(self, count: int, width: int, padding_idx: int | None, dtype: str) -> None:
-        super().__init__(dtype)
+    def _prepare(
+        self, count: int, width: int, padding_idx: int | None, dtype: str, device: str
+    ) -> None:
+        super().__init__(dtype, device)
         self.num_embeddings = size("num_embeddings", count)
         self.embedding_dim = size("embedding_dim", width)
         self.padding_idx = _padding(padding_idx, self.num_embeddings)
@@ -75,6 +81,7 @@ class Embedding(Module):
         padding_idx: int | None = None,
         *,
         dtype: str | None = None,
+        device: str = "cpu",
     ) -> Self:
         """Make a table of given vectors, of which it takes a copy.
 
@@ -89,6 +96,8 @@ class Embedding(Module):
             Index whose vector has no gradient.
         dtype : {"float32", "float64"}, optional
             Type of the table; that of the vectors, or float32 where they have another.
+        device : {"cpu", "cuda", "cuda:0", ...}
+            Where the table is to be, wherever the vectors are.
 
         Examples
         --------
@@ -97,7 +106,7 @@ class Embedding(Module):
         >>> table(np.array([2])).tolist(), dict(table.params)
         ([[0.0, 0.0, 1.0]], {})
         """
-        given = any_array("vectors", vectors)
+        given = devices.HOST.brought("vectors", vectors)
         if given.dtype.kind not in "fiu":
             raise TypeError(f"vectors: expected real numbers, got dtype {given.dtype}")
         if given.ndim != 2:
@@ -107,16 +116,22 @@ class Embedding(Module):
         if dtype is None:
             dtype = given.dtype.name if given.dtype.name == "float64" else "float32"
         table = cls.__new__(cls)
-        table._prepare(given.shape[0], given.shape[1], padding_idx, dtype)
+        table._prepare(given.shape[0], given.shape[1], padding_idx, dtype, device)
         if flag("freeze", freeze):
-            table._constants["weight"] = np.array(given, dtype=table.dtype, order="C")
+            held = np.array(given, dtype=table.dtype, order="C")
+            table._constants["weight"] = table._device.upload(held)
         else:
             table._add_parameter("weight", np.array(given, dtype=table.dtype))
         return table
 
     @classmethod
     def one_hot(
-        cls, num_embeddings: int, padding_idx: int | None = None, *, dtype: str = "float32"
+        cls,
+        num_embeddings: int,
+        padding_idx: int | None = None,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
     ) -> Self:
         """Make a table without weights: a 1 at the index, 0 elsewhere, zeros for the padding.
 
@@ -126,7 +141,7 @@ class Embedding(Module):
         [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
         """
         table = cls.__new__(cls)
-        table._prepare(num_embeddings, num_embeddings, padding_idx, dtype)
+        table._prepare(num_embeddings, num_embeddings, padding_idx, dtype, device)
         return table
 
     @property
@@ -136,24 +151,25 @@ class Embedding(Module):
 
     def __call__(self, x: Any) -> Array:
         """Return the vectors of integers ``x`` of any shape: ``x.shape + (embedding_dim,)``."""
-        return self._look_up(checks.indices("x", x, self.num_embeddings))
+        return self._look_up(checks.indices(self._device, "x", x, self.num_embeddings))
 
     def forward(self, x: Any) -> Array:
         """Look up as a call does, and keep the indices for ``backward``."""
-        indices = checks.indices("x", x, self.num_embeddings)
+        indices = checks.indices(self._device, "x", x, self.num_embeddings)
         y = self._look_up(indices)
         self._kept = (indices,)
         return y
 
     def _look_up(self, indices: npt.NDArray[np.int64]) -> Array:
+        xp = self._device.xp
         if self.weight is not None:
-            return np.take(self.weight, indices, axis=0)
-        y = np.zeros((*indices.shape, self.embedding_dim), dtype=self.dtype)
-        hot = np.ones(indices.shape, dtype=self.dtype)
-        if self.padding_idx is not None:
-            hot[indices == self.padding_idx] = 0
-        np.put_along_axis(y, indices[..., None], hot[..., None], axis=-1)
-        return y
+            vectors: Array = xp.take(self.weight, indices, axis=0)
+            return vectors
+        flat = indices.reshape(-1)
+        y = xp.zeros((len(flat), self.embedding_dim), dtype=self.dtype)
+        y[xp.arange(len(flat)), flat] = 1 if self.padding_idx is None else flat != self.padding_idx
+        rows: Array = y.reshape(*indices.shape, self.embedding_dim)
+        return rows
 
     def backward(self, dy: Any) -> None:
         """Add the gradient of trained vectors into ``grads``; indices have no gradient.
@@ -164,15 +180,23 @@ class Embedding(Module):
             Gradient of ``forward``'s result.
         """
         if self._kept is not None:
-            dy = checks.shaped("dy", dy, self.dtype, (*self._kept[0].shape, self.embedding_dim))
+            dy = self._shaped(dy)
         (indices,) = self._take_kept()
         if "weight" not in self._own_grads:
             return
-        flat, rows = indices.reshape(-1), np.ascontiguousarray(dy).reshape(-1, self.embedding_dim)
+        xp, flat = self._device.xp, indices.reshape(-1)
+        rows = xp.ascontiguousarray(dy).reshape(-1, self.embedding_dim)
         if self.padding_idx is not None:
             counted = flat != self.padding_idx
-            flat, rows = flat[counted], rows[counted]
+            if xp is np:
+                flat, rows = flat[counted], rows[counted]
+            else:  # how many are left would have to be read back
+                rows = xp.where(counted[:, None], rows, 0)
         primitives.embedding_backward(flat, rows, self._own_grads["weight"])
+
+    def _shaped(self, dy: Any) -> Array:
+        shape = (*self._kept[0].shape, self.embedding_dim)
+        return checks.shaped(self._device, "dy", dy, self._numpy_dtype, shape)
 
     def _options(self) -> str:
         padding = "" if self.padding_idx is None else f", padding_idx={self.padding_idx}"

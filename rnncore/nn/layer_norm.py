@@ -28,6 +28,8 @@ class LayerNorm(Module):
         Whether a bias is added.
     dtype : {"float32", "float64"}
         Type of parameters, ``x`` and ``y``.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are.
 
     Attributes
     ----------
@@ -46,9 +48,15 @@ class LayerNorm(Module):
     """
 
     def __init__(
-        self, features: int, eps: float = 1e-5, bias: bool = True, *, dtype: str = "float32"
+        self,
+        features: int,
+        eps: float = 1e-5,
+        bias: bool = True,
+        *,
+        dtype: str = "float32",
+        device: str = "cpu",
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(dtype, device)
         self._size = size("features", features)
         self.eps = real("eps", eps)
         if self.eps < 0:
@@ -76,11 +84,13 @@ class LayerNorm(Module):
 
     def _normalise(self, x: Any) -> tuple[Array, Array]:
         # Contiguous: NumPy's sums then have one order, whatever the strides were.
-        given = np.ascontiguousarray(checks.float_array("x", x, self.dtype, self._size))
+        taken = checks.float_array(self._device, "x", x, self._numpy_dtype, self._size)
+        xp = self._device.xp
+        given = xp.ascontiguousarray(taken)
         less = given - given.mean(axis=-1, keepdims=True)
-        variance = np.square(less).mean(axis=-1, keepdims=True)
-        inverse = 1 / np.sqrt(variance + given.dtype.type(self.eps))
-        return np.multiply(less, inverse, out=less), inverse
+        variance = xp.square(less).mean(axis=-1, keepdims=True)
+        inverse = 1 / xp.sqrt(variance + given.dtype.type(self.eps))
+        return xp.multiply(less, inverse, out=less), inverse
 
     def _scale(self, normal: Array) -> Array:
         y = normal * self._own_params["weight"]
@@ -97,9 +107,9 @@ class LayerNorm(Module):
             Gradient of ``forward``'s result.
         """
         if self._kept is not None:
-            dy = checks.shaped("dy", dy, self.dtype, self._kept[0].shape)
+            dy = checks.shaped(self._device, "dy", dy, self._numpy_dtype, self._kept[0].shape)
         normal, inverse = self._take_kept()
-        dy = np.ascontiguousarray(dy)
+        dy = self._device.xp.ascontiguousarray(dy)
         rows = dy.reshape(-1, self._size)
         self._own_grads["weight"] += (rows * normal.reshape(-1, self._size)).sum(axis=0)
         if self.bias:
@@ -118,6 +128,7 @@ class LayerNorm(Module):
             "eps": self.eps,
             "bias": self.bias,
             "dtype": self.dtype,
+            "device": self.device,
         }
 
     def _options(self) -> str:

@@ -8,7 +8,8 @@ import numpy as np
 
 from rnncore.checks import Array, flag, size
 from rnncore.nn import arrays, checks
-from rnncore.nn.module import Module, Shared
+from rnncore.nn.module import Module
+from rnncore.nn.tying import Shared
 
 
 class Linear(Module):
@@ -26,6 +27,8 @@ class Linear(Module):
         layer's ``backward`` adds into the other's gradient (Press and Wolf 2017).
     dtype : {"float32", "float64"}
         Type of parameters, ``x`` and ``y``.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are.
     seed : int, optional
         Of the initial values, drawn from U(-1/sqrt(in_features), 1/sqrt(in_features)).
 
@@ -56,9 +59,10 @@ class Linear(Module):
         *,
         weight: Module | None = None,
         dtype: str = "float32",
+        device: str = "cpu",
         seed: int | None = None,
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(dtype, device)
         self.in_features = size("in_features", in_features)
         self.out_features = size("out_features", out_features)
         self.bias = flag("bias", bias)
@@ -67,7 +71,7 @@ class Linear(Module):
         if weight is None:
             self._add_parameter("weight", draw.uniform(-bound, bound, shape))
         else:
-            self._shared["weight"] = _shared_weight(weight, shape, self.dtype)
+            self._shared["weight"] = _shared_weight(weight, shape, self.dtype, self.device)
         if self.bias:
             self._add_parameter("bias", draw.uniform(-bound, bound, self.out_features))
 
@@ -79,16 +83,26 @@ class Linear(Module):
     @property
     def weight(self) -> Array:
         """The matrix ``(out_features, in_features)``, be it this layer's or another's."""
-        return self._shared["weight"].value if self._shared else self._own_params["weight"]
+        return self._tied_weight().value if self._shared else self._own_params["weight"]
+
+    def _tied_weight(self) -> Shared:
+        """Return the weight of another module, which must be where this one is."""
+        shared = self._shared["weight"]
+        if shared.owner._device is not self._device:
+            raise RuntimeError(
+                f"weight: expected its owner on {self.device}, as this layer is, got "
+                f"{shared.owner.device}; move the model that has both"
+            )
+        return shared
 
     def __call__(self, x: Any) -> Array:
         """Return ``y (..., out_features)`` of ``x (..., in_features)``."""
-        taken = checks.float_array("x", x, self.dtype, self.in_features)
+        taken = checks.float_array(self._device, "x", x, self._numpy_dtype, self.in_features)
         return arrays.affine(taken, self.weight, self._own_params.get("bias"))
 
     def forward(self, x: Any) -> Array:
         """Map as a call does, and keep ``x`` for ``backward``; it must not change until then."""
-        taken = checks.float_array("x", x, self.dtype, self.in_features)
+        taken = checks.float_array(self._device, "x", x, self._numpy_dtype, self.in_features)
         y = arrays.affine(taken, self.weight, self._own_params.get("bias"))
         self._kept = (taken,)
         return y
@@ -109,11 +123,11 @@ class Linear(Module):
         """
         if self._kept is not None:
             shape = (*self._kept[0].shape[:-1], self.out_features)
-            dy = checks.shaped("dy", dy, self.dtype, shape)
+            dy = checks.shaped(self._device, "dy", dy, self._numpy_dtype, shape)
         (x,) = self._take_kept()
-        dweight = self._shared["weight"].grad if self._shared else self._own_grads["weight"]
+        dweight = self._tied_weight().grad if self._shared else self._own_grads["weight"]
         dbias = self._own_grads.get("bias")
-        return arrays.affine_backward(x, self.weight, np.asarray(dy), dweight, dbias, need_dx)
+        return arrays.affine_backward(x, self.weight, dy, dweight, dbias, need_dx)
 
     def _config(self) -> dict[str, Any]:
         if self._shared:
@@ -130,6 +144,7 @@ class Linear(Module):
             "out_features": self.out_features,
             "bias": self.bias,
             "dtype": dtype,
+            "device": self.device,
         }
 
     def _frozen_values(self) -> dict[str, Array]:
@@ -142,7 +157,7 @@ class Linear(Module):
         )
 
 
-def _shared_weight(owner: object, shape: tuple[int, int], dtype: str) -> Shared:
+def _shared_weight(owner: object, shape: tuple[int, int], dtype: str, device: str) -> Shared:
     """Return the weight of another module, if it may serve as a matrix of ``shape``."""
     if not isinstance(owner, Module):
         raise TypeError(
@@ -158,4 +173,6 @@ def _shared_weight(owner: object, shape: tuple[int, int], dtype: str) -> Shared:
         raise ValueError(f"weight: expected {shape}, got {shared.value.shape} of {owner!r}")
     if shared.value.dtype != dtype:
         raise TypeError(f"weight: expected dtype {dtype}, got {shared.value.dtype} of {owner!r}")
+    if shared.owner.device != device:
+        raise ValueError(f"weight: expected device {device}, got {shared.owner.device}")
     return shared

@@ -4,48 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, NamedTuple, Self, TypeAlias
+from typing import Any, ClassVar, Self, TypeAlias
 
 import numpy as np
 
+from rnncore import devices
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.layers import options
 from rnncore.layers.listening import GradientListener, telling
 from rnncore.layers.parameters import Parametrised, checked_entries
-
-
-class Shared:
-    """A parameter of another module that this one works with as well.
-
-    Parameters
-    ----------
-    owner : Module
-        Whose parameter it is, and in whose ``params`` it stays.
-    name : str
-        Its name there.
-    """
-
-    def __init__(self, owner: Module, name: str) -> None:
-        self.owner, self.name = owner, name
-
-    @property
-    def value(self) -> Array:
-        """The owner's array."""
-        return self.owner._own_params[self.name]
-
-    @property
-    def grad(self) -> Array:
-        """The owner's gradient, which every user adds into."""
-        return self.owner._own_grads[self.name]
-
-
-class Entry(NamedTuple):
-    """One parameter in a tree of modules and layers."""
-
-    name: str
-    holder: Module | Parametrised
-    local: str
-    value: Array
+from rnncore.nn import moves
+from rnncore.nn.tying import Entry, Shared, untied
 
 
 class Module:
@@ -59,6 +29,9 @@ class Module:
     ----------
     dtype : {"float32", "float64"}
         Type of the parameters and of the arrays that go through the module.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are: NumPy arrays, or CuPy arrays. Of a module made of parts, what the parts are
+        made with matters; :meth:`to` moves all of it.
 
     Examples
     --------
@@ -75,8 +48,11 @@ class Module:
     _of_a_call: ClassVar[tuple[str, ...]] = ("_kept",)
     """Attributes that a call leaves behind; copies and pickles go without."""
 
-    def __init__(self, dtype: str = "float32") -> None:
-        self.dtype = options.dtype(dtype)
+    def __init__(self, dtype: str = "float32", device: str = "cpu") -> None:
+        place = options.device(device)
+        self.dtype = moves.dtype(dtype, place)
+        self._numpy_dtype = np.dtype(self.dtype)
+        self._device = devices.get(place)
         self._own_params: dict[str, Array] = {}
         self._own_grads: dict[str, Array] = {}
         self._constants: dict[str, Array] = {}
@@ -102,8 +78,61 @@ class Module:
 
     def _add_parameter(self, name: str, value: Array) -> None:
         """Take an array as a parameter of this module, with a gradient of zeros."""
-        self._own_params[name] = np.ascontiguousarray(value, dtype=self.dtype)
-        self._own_grads[name] = np.zeros_like(self._own_params[name])
+        held = self._device.upload(np.ascontiguousarray(value, dtype=self.dtype))
+        self._own_params[name] = held
+        self._own_grads[name] = self._device.zeros(held.shape, held.dtype)
+
+    @property
+    def device(self) -> str:
+        """Where its parameters are: ``"cpu"``, ``"cuda:0"`` ..."""
+        return self._location().name
+
+    def _location(self) -> Device:
+        """Return the device of the first parameters met, or its own where there are none."""
+        for _, holder in self._holders():
+            if isinstance(holder, Parametrised) or holder._own_params:
+                return holder._device
+        return self._device
+
+    def to(self, device: str) -> Self:
+        """Move parameters, gradients and fixed vectors to a device, those of all parts included.
+
+        What is tied stays tied. What the last ``forward`` kept is forgotten.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda", "cuda:0", ...}
+            ``"cuda"`` is the GPU that is current in CuPy.
+
+        Returns
+        -------
+        self
+            Either moved as a whole or, after an error, as it was.
+
+        Raises
+        ------
+        DeviceError
+            If the device is not there.
+        NotImplementedError
+            If a layer inside has a dtype that is not on that device.
+        """
+        target = devices.get(options.device(device))
+        self._settle(target, self._brought(target))
+        return self
+
+    def _brought(self, device: Device) -> Any:
+        """Return what everything inside holds, as it will lie on another device."""
+        return moves.brought((holder for _, holder in self._holders()), device)
+
+    def _settle(self, device: Device, brought: Any) -> None:
+        """Hold what :meth:`_brought` returned from now on. It does not fail."""
+        moves.settle(device, brought)
+
+    def _settle_own(self, device: Device, own: tuple[dict[str, Array], ...]) -> None:
+        """Hold one's own arrays on another device, and nothing of the last call."""
+        self._own_params, self._own_grads, self._constants = own
+        self._device = device
+        vars(self).update(dict.fromkeys(self._of_a_call))
 
     def _take_kept(self) -> Any:
         """Return what ``forward`` kept and forget it."""
@@ -210,8 +239,9 @@ class Module:
 
     def zero_grad(self) -> None:
         """Set every gradient to zero."""
-        for value in self.grads.values():
-            value[...] = 0
+        with self._location().entered():
+            for value in self.grads.values():
+                value[...] = 0
 
     def reset_state(self) -> None:
         """Make every stateful recurrent layer inside start from zero again."""
@@ -222,9 +252,9 @@ class Module:
 
     def state_dict(self) -> dict[str, Array]:
         """Return a copy of every parameter by name, and of vectors that are not trained."""
-        return {
-            name: value.copy() for name, value in {**self.params, **self._all_constants()}.items()
-        }
+        with self._location().entered():
+            held = {**self.params, **self._all_constants()}
+            return {name: value.copy() for name, value in held.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Set every parameter from arrays of the same names and shapes.
@@ -232,9 +262,9 @@ class Module:
         Parameters
         ----------
         state : mapping of str to array
-            What :meth:`state_dict` returned. A dtype that holds less is widened, never narrowed.
-            A tied parameter may come under any of its names, or all of them with equal values, as
-            PyTorch writes it. Vectors that are not trained may be left out.
+            What :meth:`state_dict` returned, on any device. A dtype that holds less is widened,
+            never narrowed. A tied parameter may come under any of its names, or all of them with
+            equal values, as PyTorch writes it. Vectors that are not trained may be left out.
 
         Raises
         ------
@@ -248,9 +278,10 @@ class Module:
         targets = {entry.name: entry.value for entry in entries}
         if isinstance(state, Mapping):
             targets |= {k: value for k, value in self._all_constants().items() if k in state}
-            state = _untied(state, tied)
-        for name, value in checked_entries(targets, state).items():
-            targets[name][...] = value
+            state = untied(state, tied)
+        with self._location().entered():
+            for name, value in checked_entries(targets, state).items():
+                targets[name][...] = value
         for _, holder in self._holders():
             if isinstance(holder, Parametrised):
                 holder._params_changed()
@@ -288,7 +319,11 @@ class Module:
         """Leave out what ``forward`` kept: a copy or a pickle is the module, not the call."""
         state = {**vars(self), **dict.fromkeys(self._of_a_call)}
         state.pop("_listener", None)
-        return state
+        return moves.on_host(state)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take back what :meth:`__getstate__` returned, on the device where it was."""
+        vars(self).update(moves.on_device(state))
 
     def _options(self) -> str:
         """Return the constructor's arguments as ``repr`` shows them."""
@@ -302,24 +337,6 @@ class Module:
         if type(self)._options is not Module._options:
             lines.insert(0, f"  {self._options()}")
         return f"{type(self).__name__}(\n" + "\n".join(lines) + "\n)"
-
-
-def _untied(state: Mapping[str, Any], tied: Mapping[str, str]) -> dict[str, Any]:
-    """Return the entries with one name for each parameter, if all its names agree."""
-    given, different = dict(state), []
-    for other, name in tied.items():
-        if other not in given:
-            continue
-        value = given.pop(other)
-        if not _same(np.asarray(given.setdefault(name, value)), np.asarray(value)):
-            different.append(f"{other} is tied to {name}, whose values are others")
-    if different:
-        raise ValueError("state_dict: " + "; ".join(different))
-    return given
-
-
-def _same(one: Array, other: Array) -> bool:
-    return np.array_equal(one, other, equal_nan=one.dtype.kind == other.dtype.kind == "f")
 
 
 Trainable: TypeAlias = Module | Parametrised

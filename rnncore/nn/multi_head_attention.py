@@ -7,13 +7,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from rnncore.checks import Array, flag, size, wrong_shape
-from rnncore.layout import Extent, Layout
+from rnncore.layout import Extent
 from rnncore.nn import arrays, sequences
 from rnncore.nn.arrays import Mask
 from rnncore.nn.dropout import Dropout
 from rnncore.nn.linear import Linear
-from rnncore.nn.module import Module
-from rnncore.nn.sequences import Taken
+from rnncore.nn.sequences import SequenceModule, Taken
 
 ROLES = ("query", "key", "value")
 
@@ -28,7 +27,7 @@ class _Call(NamedTuple):
     dropped: Array
 
 
-class MultiHeadAttention(Module):
+class MultiHeadAttention(SequenceModule):
     r"""Let every step of one sequence look at the steps of another, or of itself.
 
     Each of ``num_heads`` heads mixes its values by
@@ -52,6 +51,8 @@ class MultiHeadAttention(Module):
         Whether sequences are ``(N, T, E)``.
     dtype : {"float32", "float64"}
         Type of parameters and arrays.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are.
     seed : int, optional
         Of the initial values and of the dropout's masks.
 
@@ -91,23 +92,25 @@ class MultiHeadAttention(Module):
         vdim: int | None = None,
         batch_first: bool = False,
         dtype: str = "float32",
+        device: str = "cpu",
         seed: int | None = None,
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(batch_first, dtype, device)
         self.embed_dim, self.num_heads = size("embed_dim", embed_dim), size("num_heads", num_heads)
         if self.embed_dim % self.num_heads:
             raise ValueError(f"num_heads: expected a divisor of {embed_dim}, got {num_heads}")
         self.kdim = self.embed_dim if kdim is None else size("kdim", kdim)
         self.vdim = self.embed_dim if vdim is None else size("vdim", vdim)
-        self.bias, self.batch_first = flag("bias", bias), flag("batch_first", batch_first)
-        self._layout = Layout.on_host(self.dtype, self.batch_first)
+        self.bias = flag("bias", bias)
         self.weights: Array | None = None
         seeds = np.random.SeedSequence(seed).generate_state(3)
         self._draw(np.random.default_rng(seeds[0]))
-        self.out_proj = Linear(embed_dim, embed_dim, self.bias, dtype=dtype, seed=int(seeds[1]))
+        common: dict[str, Any] = {"dtype": dtype, "device": device}
+        self.out_proj = Linear(embed_dim, embed_dim, self.bias, **common, seed=int(seeds[1]))
         if self.bias:
-            self.out_proj.params["bias"][...] = 0
-        self.dropout = Dropout(dropout, dtype=dtype, seed=int(seeds[2]))
+            with self._device.entered():
+                self.out_proj.params["bias"][...] = 0
+        self.dropout = Dropout(dropout, **common, seed=int(seeds[2]))
 
     def _draw(self, draw: np.random.Generator) -> None:
         """Draw as PyTorch does: Glorot's uniform distribution, biases of zero."""
@@ -254,9 +257,11 @@ class MultiHeadAttention(Module):
     ) -> Array:
         inputs = self._take(query, key, value)
         seen: Extent = inputs[min(1, len(inputs) - 1)].extent
-        past = sequences.past_lengths(lengths, seen)
+        past = sequences.past_lengths(self._layout, lengths, seen)
         steps = inputs[0].extent.steps
-        hidden = sequences.hidden_keys(past, steps, seen.steps, flag("causal", causal))
+        hidden = sequences.hidden_keys(
+            self._layout, past, steps, seen.steps, flag("causal", causal)
+        )
         heads = []
         for role in range(3):
             values = inputs[min(role, len(inputs) - 1)].values

@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from rnncore.checks import Array, flag, size
-from rnncore.layout import Layout
+from rnncore.checks import Array, size
 from rnncore.nn.dropout import Dropout
-from rnncore.nn.module import Module
+from rnncore.nn.sequences import SequenceModule
 
 
-class PositionalEncoding(Module):
+class PositionalEncoding(SequenceModule):
     r"""Add sines and cosines of the step's number to each step's features, then drop out.
 
     .. math:: x_{t, 2i} \mathrel{+}= \sin(t / 10000^{2i/E}), \quad
@@ -29,6 +28,8 @@ class PositionalEncoding(Module):
         Whether ``x`` is ``(N, T, E)``.
     dtype : {"float32", "float64"}
         Type of ``x`` and ``y``.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are.
     seed : int, optional
         Of the dropout's masks.
 
@@ -53,13 +54,12 @@ class PositionalEncoding(Module):
         *,
         batch_first: bool = False,
         dtype: str = "float32",
+        device: str = "cpu",
         seed: int | None = None,
     ) -> None:
-        super().__init__(dtype)
+        super().__init__(batch_first, dtype, device)
         self.embed_dim = size("embed_dim", embed_dim)
-        self.batch_first = flag("batch_first", batch_first)
-        self.dropout = Dropout(dropout, dtype=dtype, seed=seed)
-        self._layout = Layout.on_host(self.dtype, self.batch_first)
+        self.dropout = Dropout(dropout, dtype=dtype, device=device, seed=seed)
         self._table: Array | None = None
 
     def __call__(self, x: Any, start: int = 0) -> Array:
@@ -79,7 +79,7 @@ class PositionalEncoding(Module):
         first = size("start", start, minimum=0)
         table = self._rows(first, first + extent.steps)
         total = self._layout.empty(extent, self.embed_dim)
-        np.add(taken, table[:, None], out=total)
+        self._device.xp.add(taken, table[:, None], out=total)
         return self._layout.give(total, extent)
 
     def _rows(self, begin: int, end: int) -> Array:
@@ -90,7 +90,8 @@ class PositionalEncoding(Module):
             rates = [10000.0 ** (-(i - i % 2) / self.embed_dim) for i in range(self.embed_dim)]
             wave = (math.sin, math.cos)
             rows = [[wave[i % 2](t * rate) for i, rate in enumerate(rates)] for t in range(count)]
-            self._table = np.array(rows, dtype=self.dtype).reshape(count, self.embed_dim)
+            table = np.array(rows, dtype=self.dtype).reshape(count, self.embed_dim)
+            self._table = self._device.upload(table)
         return self._table[begin:end]
 
     def _options(self) -> str:

@@ -8,14 +8,13 @@ from typing import Any
 import numpy as np
 
 from rnncore.checks import Array, flag, size
-from rnncore.layout import Layout
 from rnncore.nn import sequences
 from rnncore.nn.layer_norm import LayerNorm
-from rnncore.nn.module import Module
+from rnncore.nn.sequences import SequenceModule
 from rnncore.nn.transformer_blocks import Block, DecoderBlock, EncoderBlock, checked_options
 
 
-class _Transformer(Module):
+class _Transformer(SequenceModule):
     """What both have in common: the blocks, the last norm, the layout."""
 
     layers: Sequence[Block]
@@ -28,17 +27,16 @@ class _Transformer(Module):
         final_norm: bool | None,
         batch_first: bool,
         dtype: str,
+        device: str,
         seed: int | None,
     ) -> None:
-        super().__init__(dtype)
-        given = checked_options(*options, self.dtype)
+        super().__init__(batch_first, dtype, device)
+        given = checked_options(*options, self.dtype, device)
         self.embed_dim, self.num_layers = given.embed_dim, size("num_layers", num_layers)
-        self.batch_first = flag("batch_first", batch_first)
         last = given.norm_first if final_norm is None else flag("final_norm", final_norm)
-        self._layout = Layout.on_host(self.dtype, self.batch_first)
         seeds = np.random.SeedSequence(seed).spawn(self.num_layers)
         self.layers = [kind(given, child) for child in seeds]
-        self.norm = LayerNorm(self.embed_dim, dtype=dtype) if last else None
+        self.norm = LayerNorm(self.embed_dim, dtype=dtype, device=device) if last else None
 
     def _options(self) -> str:
         return f"{self.embed_dim}, batch_first={self.batch_first}, dtype={self.dtype!r}"
@@ -85,6 +83,8 @@ class TransformerEncoder(_Transformer):
         Whether sequences are ``(N, T, E)``.
     dtype : {"float32", "float64"}
         Type of parameters and arrays.
+    device : {"cpu", "cuda", "cuda:0", ...}
+        Where they are.
     seed : int, optional
         Of the initial values and of the dropout's masks.
 
@@ -115,10 +115,12 @@ class TransformerEncoder(_Transformer):
         final_norm: bool | None = None,
         batch_first: bool = False,
         dtype: str = "float32",
+        device: str = "cpu",
         seed: int | None = None,
     ) -> None:
         options = (embed_dim, num_heads, dim_feedforward, dropout, activation, norm_first)
-        super().__init__(EncoderBlock, num_layers, options, final_norm, batch_first, dtype, seed)
+        common = (final_norm, batch_first, dtype, device, seed)
+        super().__init__(EncoderBlock, num_layers, options, *common)
 
     def __call__(self, x: Any, lengths: object = None, causal: bool = False) -> Array:
         """Encode without dropout.
@@ -157,7 +159,7 @@ class TransformerEncoder(_Transformer):
 
     def _run(self, x: Any, lengths: object, causal: bool, train: bool) -> Array:
         taken = sequences.take(self._layout, "x", x, self.embed_dim)
-        past = sequences.past_lengths(lengths, taken.extent)
+        past = sequences.past_lengths(self._layout, lengths, taken.extent)
         causal = flag("causal", causal)
         y, ends = sequences.without(taken.values, past), _ends(past)
         for block in self.layers:
@@ -177,7 +179,7 @@ class TransformerDecoder(_Transformer):
     Parameters
     ----------
     embed_dim, num_heads, num_layers, dim_feedforward, dropout, activation, norm_first, final_norm,\
- batch_first, dtype, seed
+ batch_first, dtype, device, seed
         As :class:`TransformerEncoder` has them.
 
     References
@@ -208,10 +210,12 @@ class TransformerDecoder(_Transformer):
         final_norm: bool | None = None,
         batch_first: bool = False,
         dtype: str = "float32",
+        device: str = "cpu",
         seed: int | None = None,
     ) -> None:
         options = (embed_dim, num_heads, dim_feedforward, dropout, activation, norm_first)
-        super().__init__(DecoderBlock, num_layers, options, final_norm, batch_first, dtype, seed)
+        common = (final_norm, batch_first, dtype, device, seed)
+        super().__init__(DecoderBlock, num_layers, options, *common)
 
     def __call__(
         self,
@@ -279,8 +283,10 @@ class TransformerDecoder(_Transformer):
         taken = sequences.take(self._layout, "x", x, self.embed_dim)
         looked_at = sequences.take(self._layout, "memory", memory, self.embed_dim)
         sequences.beside("memory", looked_at, taken)
-        past = sequences.past_lengths(lengths[0], taken.extent)
-        unseen = sequences.past_lengths(lengths[1], looked_at.extent, "memory_lengths")
+        past = sequences.past_lengths(self._layout, lengths[0], taken.extent)
+        unseen = sequences.past_lengths(
+            self._layout, lengths[1], looked_at.extent, "memory_lengths"
+        )
         causal = flag("causal", causal)
         y, ends = sequences.without(taken.values, past), (_ends(past), _ends(unseen))
         for block in self.layers:

@@ -26,6 +26,7 @@ class BlockOptions(NamedTuple):
     activation: str
     norm_first: bool
     dtype: str
+    device: str
 
 
 def checked_options(*values: Any) -> BlockOptions:
@@ -53,16 +54,17 @@ class Block(Module):
     """
 
     def __init__(self, options: BlockOptions, sublayers: int, seed: np.random.SeedSequence) -> None:
-        super().__init__(options.dtype)
-        width, hidden, dtype = options.embed_dim, options.dim_feedforward, options.dtype
+        super().__init__(options.dtype, options.device)
+        width, hidden = options.embed_dim, options.dim_feedforward
+        common: dict[str, Any] = {"dtype": options.dtype, "device": options.device}
         self._options_given = options
         seeds = [int(number) for number in seed.generate_state(sublayers + 5)]
         self._attention_seeds = seeds[sublayers + 3 :]
-        self.linear1 = Linear(width, hidden, dtype=dtype, seed=seeds[0])
-        self.dropout = Dropout(options.dropout, dtype=dtype, seed=seeds[1])
-        self.linear2 = Linear(hidden, width, dtype=dtype, seed=seeds[2])
-        self._norms = [LayerNorm(width, dtype=dtype) for _ in range(sublayers)]
-        self._drops = [Dropout(options.dropout, dtype=dtype, seed=s) for s in seeds[3:][:sublayers]]
+        self.linear1 = Linear(width, hidden, **common, seed=seeds[0])
+        self.dropout = Dropout(options.dropout, **common, seed=seeds[1])
+        self.linear2 = Linear(hidden, width, **common, seed=seeds[2])
+        self._norms = [LayerNorm(width, **common) for _ in range(sublayers)]
+        self._drops = [Dropout(options.dropout, **common, seed=s) for s in seeds[3:][:sublayers]]
 
     def _make_attention(self, place: int) -> MultiHeadAttention:
         options = self._options_given
@@ -72,6 +74,7 @@ class Block(Module):
             options.dropout,
             batch_first=True,
             dtype=options.dtype,
+            device=options.device,
             seed=self._attention_seeds[place],
         )
 
@@ -176,7 +179,8 @@ class DecoderBlock(Block):
         def look_backward(dlooked: Array) -> Array:
             dx, part = self.multihead_attn.backward(dlooked)
             dmemory.append(part)
-            return np.asarray(dx)
+            given: Array = dx
+            return given
 
         dy = self._sublayer_backward(2, dy, self._feed_forward_backward)
         dy = self._sublayer_backward(1, dy, look_backward)

@@ -4,7 +4,8 @@
 same constructors, ``state_dict``, inputs and results, and options that torch lacks.
 :func:`accelerate` exchanges the modules of a model in place, :func:`restore` puts torch's back.
 
-Nothing else in ``rnncore`` imports this package, which needs PyTorch 2.4 or newer.
+Modules run on the CPU, and through CuPy on CUDA devices. Nothing else in ``rnncore`` imports this
+package, which needs PyTorch 2.4 or newer.
 
 Examples
 --------

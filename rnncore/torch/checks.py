@@ -15,8 +15,8 @@ def same_device(name: str, tensor: Tensor, weight: Tensor) -> None:
     """Refuse devices that the engine does not run on, and tensors on different ones."""
     if tensor.device.type not in KERNELS and tensor.device.type != "meta":
         raise NotImplementedError(
-            f"{name}: expected a tensor on the CPU, got one on {tensor.device}, which this version "
-            "of rnncore.torch does not run on"
+            f"{name}: expected a tensor on the CPU or a CUDA device, got one on {tensor.device}, "
+            "which this version of rnncore.torch does not run on"
         )
     if tensor.device != weight.device:
         raise ValueError(
@@ -65,13 +65,17 @@ def shape(name: str, value: Tensor, expected: tuple[int, ...]) -> Tensor:
     return value
 
 
-def lengths(value: Any, batch: int, batched: bool) -> Tensor:
-    """Return lengths as an int64 tensor of the CPU; their range is the operator's to check."""
+def lengths(value: Any, batch: int, batched: bool, device: torch.device) -> Tensor:
+    """Return lengths as an int64 tensor; their range is the operator's to check.
+
+    Those on the GPU that the input is on stay there, so that nobody waits for them.
+    """
     given = value if isinstance(value, Tensor) else torch.as_tensor(value)
     if given.is_floating_point() or given.is_complex() or given.dtype == torch.bool:
         raise TypeError(f"lengths: expected integers, got {given.dtype}")
     shape("lengths", given, (batch,) if batched else ())
-    return given.to(device="cpu", dtype=torch.int64).reshape(batch)
+    kept = given.device == device and device.type != "meta"
+    return given.to(device=device if kept else "cpu", dtype=torch.int64).reshape(batch)
 
 
 def resets(value: Any, expected: tuple[int, ...]) -> Tensor:

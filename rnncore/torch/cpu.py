@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import pairwise
-from typing import Any, NamedTuple, cast
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -15,68 +13,43 @@ from rnncore.cells import CellSpec
 from rnncore.checks import Array
 from rnncore.masks import Masks
 from rnncore.threads import get_num_threads
-from rnncore.torch import packing, specification
+from rnncore.torch import packing
+from rnncore.torch.call import Call
+
+DTYPES = (torch.float32, torch.float64)
+"""What is computed in."""
 
 
-class Call(NamedTuple):
-    """The arguments that forward and backward have in common, as the operators take them."""
+def obstacle() -> str | None:
+    """Return why nothing can run on the CPU: nothing is in its way."""
+    return None
 
-    x: Tensor
-    h0: Tensor | None
-    c0: Tensor | None
-    params: Sequence[Tensor]
-    lengths: Tensor | None
-    resets: Tensor | None
-    masks: Sequence[Tensor]
-    spec: str
-    batch_first: bool
-    recompute: bool
 
-    def cell(self) -> CellSpec:
-        """Return the recurrence."""
-        return specification.read(self.spec, self.x.dtype)
-
-    def extent(self) -> tuple[int, int]:
-        """Return ``T`` and ``N``."""
-        first, second = self.x.shape[:2]
-        return (second, first) if self.batch_first else (first, second)
-
-    def places(self, features: int) -> tuple[int, int, int]:
-        """Return the shape of a sequence as the caller sees it."""
-        return (*self.x.shape[:2], features)
-
-    def is_masked(self) -> list[bool]:
-        """Say of each layer whether its input has a mask; an absent one has one axis."""
-        return [mask.dim() > 1 for mask in self.masks[: self.cell().num_layers]]
-
-    def time_major(self, sequence: Tensor) -> Array:
-        """Return a sequence's memory as ``(T, N, features)`` with unit stride on the last axis."""
-        if sequence.shape[-1] > 1 and sequence.stride(-1) != 1:
-            sequence = sequence.contiguous()
-        array: Array = sequence.detach().numpy()
-        return array.transpose(1, 0, 2) if self.batch_first else array
+def tape_width(call: Call) -> int:
+    """Return how many numbers a tape has for each step and row."""
+    spec = call.cell(DTYPES)
+    return _backend().tape_width(spec, call.is_masked(spec), call.recompute)
 
 
 def forward(call: Call, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Run a sequence; see ``ops.forward``."""
-    backend, spec, threads = _backend(), call.cell(), num_threads()
+    backend, spec, threads = _backend(), call.cell(DTYPES), num_threads()
     steps, batch = call.extent()
     arrays = [_memory(p) for p in call.params]
     packed = packing.packed_for_forward(backend, spec, call.params, arrays, threads)
     y = call.x.new_empty(call.places(spec.features))
-    hn, cn = _states(call, spec)
+    hn, cn = call.states(spec)
     memory, tape = None, call.x.new_empty(0)
     if keep:
-        width = backend.tape_width(spec, call.is_masked(), call.recompute)
-        memory = backend.tape_memory(spec, steps, batch, width)
+        memory = backend.tape_memory(spec, steps, batch, tape_width(call))
         tape = torch.from_numpy(memory)
     backend.forward(
-        packed, call.time_major(call.x), *_initial(call), _lengths(call), _resets(call),
-        call.time_major(y), hn.numpy(), cn.numpy() if spec.has_cell_state else None,
+        packed, _time_major(call, call.x), *_initial(call), _lengths(call), _resets(call),
+        _time_major(call, y), hn.numpy(), cn.numpy() if spec.has_cell_state else None,
         _masks(call, spec), keep, call.recompute, threads, memory,
     )  # fmt: skip
     if memory is not None:
-        packing.remember(memory, packed)
+        packing.remember(memory, memory.ctypes.data, packed)
     return y, hn, cn, tape
 
 
@@ -89,20 +62,20 @@ def backward(
     retain: bool,
 ) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """Run a sequence's gradient; see ``ops.backward``."""
-    backend, spec, threads = _backend(), call.cell(), num_threads()
+    backend, spec, threads = _backend(), call.cell(DTYPES), num_threads()
     arrays = [_memory(p) for p in call.params]
     memory = _aligned(tape).detach().numpy()
     packed = packing.packed_for_backward(backend, spec, arrays, memory.ctypes.data, threads)
     lengths, resets, masks = _lengths(call), _resets(call), _masks(call, spec)
     core = backend.tape_in(packed, memory, *call.extent(), lengths, resets, masks, call.recompute)
     dx = call.x.new_empty(call.places(spec.input_size) if need_dx else (0,))
-    dh0, dc0 = _states(call, spec)
+    dh0, dc0 = call.states(spec)
     grads = [p.new_empty(p.shape) for p in call.params]
     dy, dhn, dcn = gradients
     backend.backward(
-        packed, core, call.time_major(call.x), call.time_major(y), *_initial(call), masks,
-        None if dy is None else call.time_major(dy), _optional(dhn), _optional(dcn),
-        call.time_major(dx) if need_dx else None, dh0.numpy(),
+        packed, core, _time_major(call, call.x), _time_major(call, y), *_initial(call), masks,
+        None if dy is None else _time_major(call, dy), _optional(dhn), _optional(dcn),
+        _time_major(call, dx) if need_dx else None, dh0.numpy(),
         dc0.numpy() if spec.has_cell_state else None, [g.numpy() for g in grads], retain, threads,
         overwrite=True,
     )  # fmt: skip
@@ -112,6 +85,14 @@ def backward(
 def num_threads() -> int:
     """Return how many threads a call may use: rnncore's number, and no more than torch's."""
     return min(get_num_threads(), int(torch.get_num_threads()))
+
+
+def _time_major(call: Call, sequence: Tensor) -> Array:
+    """Return a sequence's memory as ``(T, N, features)`` with unit stride on the last axis."""
+    if sequence.shape[-1] > 1 and sequence.stride(-1) != 1:
+        sequence = sequence.contiguous()
+    array: Array = sequence.detach().numpy()
+    return array.transpose(1, 0, 2) if call.batch_first else array
 
 
 def _backend() -> TapeBackend:
@@ -138,12 +119,6 @@ def _initial(call: Call) -> tuple[Array | None, Array | None]:
     return _optional(call.h0), _optional(call.c0)
 
 
-def _states(call: Call, spec: CellSpec) -> tuple[Tensor, Tensor]:
-    """Return room for h and c of a state, an empty tensor for a c that there is not."""
-    h, *c = spec.state_shapes(call.extent()[1])
-    return call.x.new_empty(h), call.x.new_empty(c[0] if c else (0,))
-
-
 def _lengths(call: Call) -> Array | None:
     return _optional(call.lengths)
 
@@ -157,7 +132,5 @@ def _resets(call: Call) -> Array | None:
 def _masks(call: Call, spec: CellSpec) -> Masks | None:
     if not call.masks:
         return None
-    entries: list[Any] = [None if mask.dim() == 1 else mask.numpy() for mask in call.masks]
-    layers, rows = spec.num_layers, spec.state_rows
-    ends = [0, layers, layers + rows, layers + 2 * rows, layers + 3 * rows]
-    return Masks(*(entries[a:b] for a, b in pairwise(ends)))
+    parts = call.mask_parts(spec)
+    return Masks(*([None if m is None else m.numpy() for m in part] for part in parts))

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from rnncore.torch import cpu
+from torch import Tensor
 
-KERNELS: dict[str, ModuleType] = {"cpu": cpu}
-"""By a device's type: a module with ``forward`` and ``backward`` as those of ``cpu``.
+from rnncore.torch import cpu, cuda
+
+KERNELS: dict[str, ModuleType] = {"cpu": cpu, "cuda": cuda}
+"""By a device's type: a module with ``forward``, ``backward``, ``tape_width`` and ``DTYPES``.
 
 This is the one place where another device comes in. Its module takes torch's current stream and
 memory from torch, and lays its tape out as ``(T, N, width)`` of a width known before the call.
 """
+
+
+def kernels_of(tensor: Tensor) -> ModuleType:
+    """Return what runs where a tensor is; of shapes alone (``meta``), what the CPU would do."""
+    kind = tensor.device.type
+    return KERNELS["cpu" if kind == "meta" else kind]

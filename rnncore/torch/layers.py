@@ -16,11 +16,13 @@ class RNN(Recurrent):
     input_size, hidden_size, num_layers, nonlinearity, bias, batch_first, dropout, bidirectional
         As ``torch.nn.RNN`` takes them.
     device, dtype : optional
-        Of the parameters. The engine computes in float32 and float64, on the CPU.
+        Of the parameters: the CPU or a CUDA device; float32, float64, and on CUDA devices also
+        float16 and bfloat16.
     layer_norm, zoneout, recurrent_dropout, variational, activations, clip : optional
         As :class:`rnncore.RNN` takes them. Masks are drawn from torch's generator.
     recompute : bool, optional
-        Whether only states are kept for the gradient, and gates are worked out again.
+        Whether only states are kept for the gradient, and gates are worked out again; not on
+        CUDA devices, where gates are always kept.
 
     Raises
     ------
@@ -78,13 +80,15 @@ class LSTM(Recurrent):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, proj_size
         As ``torch.nn.LSTM`` takes them.
     device, dtype : optional
-        Of the parameters. The engine computes in float32 and float64, on the CPU.
+        Of the parameters: the CPU or a CUDA device; float32, float64, and on CUDA devices also
+        float16 and bfloat16.
     peephole, coupled, layer_norm : optional
         As :class:`rnncore.LSTM` takes them, with parameters of the same names.
     zoneout, recurrent_dropout, variational, activations, clip : optional
         As :class:`rnncore.LSTM` takes them. Masks are drawn from torch's generator.
     recompute : bool, optional
-        Whether only states are kept for the gradient, and gates are worked out again.
+        Whether only states are kept for the gradient, and gates are worked out again; not on
+        CUDA devices, where gates are always kept.
 
     Raises
     ------
@@ -143,11 +147,13 @@ class GRU(Recurrent):
     input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional
         As ``torch.nn.GRU`` takes them.
     device, dtype : optional
-        Of the parameters. The engine computes in float32 and float64, on the CPU.
+        Of the parameters: the CPU or a CUDA device; float32, float64, and on CUDA devices also
+        float16 and bfloat16.
     reset_after, layer_norm, zoneout, recurrent_dropout, variational, activations, clip : optional
         As :class:`rnncore.GRU` takes them. Masks are drawn from torch's generator.
     recompute : bool, optional
-        Whether only states are kept for the gradient, and gates are worked out again.
+        Whether only states are kept for the gradient, and gates are worked out again; not on
+        CUDA devices, where gates are always kept.
 
     Raises
     ------

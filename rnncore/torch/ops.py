@@ -15,10 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from rnncore.backends import cpu as backend
 from rnncore.torch import checks
-from rnncore.torch.cpu import Call
-from rnncore.torch.devices import KERNELS
+from rnncore.torch.call import Call
+from rnncore.torch.devices import KERNELS, kernels_of
 
 _CALL = (
     "Tensor x, Tensor? h0, Tensor? c0, Tensor[] params, Tensor? lengths, Tensor? resets, "
@@ -40,13 +39,13 @@ def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     Parameters
     ----------
     x : Tensor (T, N, D), or (N, T, D) with `batch_first`
-        Input, float32 or float64.
+        Input, in one of its device's ``DTYPES``.
     h0, c0 : Tensor (L*K, N, P) and (L*K, N, H), or None
         Initial state.
     params : list of Tensor
         In the order of ``CellSpec.param_shapes``.
     lengths : int64 Tensor (N,), or None
-        Lengths of the rows.
+        Lengths of the rows, on the CPU or where `x` is.
     resets : bool Tensor (T, N), laid out as `x`, or None
         First steps of segments.
     masks : list of Tensor
@@ -66,7 +65,7 @@ def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         Empty without `keep`.
     """
     *call, keep, _ = args
-    results: tuple[Tensor, Tensor, Tensor, Tensor] = _kernels(call[0]).forward(Call(*call), keep)
+    results: tuple[Tensor, Tensor, Tensor, Tensor] = kernels_of(call[0]).forward(Call(*call), keep)
     return results
 
 
@@ -79,14 +78,10 @@ def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 def backward(*args: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     """Run the gradient of :func:`forward`; returns dx, dh0, dc0 and those of the parameters."""
     tape, y, *call, dy, dhn, dcn, need_dx = args
-    results: tuple[Tensor, Tensor, Tensor, list[Tensor]] = _kernels(y).backward(
+    results: tuple[Tensor, Tensor, Tensor, list[Tensor]] = kernels_of(y).backward(
         tape, y, Call(*call), (dy, dhn, dcn), need_dx, retain=True
     )
     return results
-
-
-def _kernels(tensor: Tensor) -> Any:
-    return KERNELS[tensor.device.type]
 
 
 # --- what tracing sees: shapes alone --------------------------------------------------------------
@@ -96,25 +91,20 @@ def _kernels(tensor: Tensor) -> Any:
 def _fake_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     *given, keep, _ = args
     call = Call(*given)
-    spec, (steps, batch) = call.cell(), call.extent()
+    kernels = kernels_of(call.x)
+    spec = call.cell(kernels.DTYPES)
     y = call.x.new_empty(call.places(spec.features))
-    tape: tuple[int, ...] = (0,)
-    if keep:
-        tape = (steps, batch, backend.tape_width(spec, call.is_masked(), call.recompute))
-    return y, *_fake_states(call), call.x.new_empty(tape)
+    tape = (*call.extent(), kernels.tape_width(call)) if keep else (0,)
+    return y, *call.states(spec), call.x.new_empty(tape)
 
 
 @backward.register_fake
 def _fake_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
     _, _, *given, _, _, _, need_dx = args
     call = Call(*given)
-    dx = call.x.new_empty(call.places(call.cell().input_size) if need_dx else (0,))
-    return dx, *_fake_states(call), [p.new_empty(p.shape) for p in call.params]
-
-
-def _fake_states(call: Call) -> tuple[Tensor, Tensor]:
-    h, *c = call.cell().state_shapes(call.extent()[1])
-    return call.x.new_empty(h), call.x.new_empty(c[0] if c else (0,))
+    spec = call.cell(kernels_of(call.x).DTYPES)
+    dx = call.x.new_empty(call.places(spec.input_size) if need_dx else (0,))
+    return dx, *call.states(spec), [p.new_empty(p.shape) for p in call.params]
 
 
 # --- autograd -------------------------------------------------------------------------------------
@@ -141,7 +131,7 @@ def _gradient(ctx: Any, dy: Any, dhn: Any, dcn: Any, _: Any) -> tuple[Any, ...]:
     call = Call(x, h0, c0, params, lengths, resets, masks, *ctx.settings)
     if ctx.consume and _is_last_use(tape):
         torch.autograd.graph.increment_version(tape)
-        results = _kernels(y).backward(tape, y, call, (dy, dhn, dcn), needs.x, retain=False)
+        results = kernels_of(y).backward(tape, y, call, (dy, dhn, dcn), needs.x, retain=False)
     else:
         results = backward(tape, y, *call, dy, dhn, dcn, needs.x)
     dx, dh0, dc0, dparams = results

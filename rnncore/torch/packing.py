@@ -12,13 +12,23 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
-from rnncore.backends.interface import TapeBackend
 from rnncore.cells import CellSpec
-from rnncore.checks import Array
+
+
+class Packer(Protocol):
+    """Bring weights into the form that a device's kernels read."""
+
+    @property
+    def name(self) -> str:
+        """Where what is packed may be used."""
+
+    def pack(self, spec: CellSpec, params: Sequence[Any], num_threads: int) -> Any:
+        """Pack the memory of weights."""
+
 
 _of_tapes: dict[int, Any] = {}  # by the address of the tape's memory, for as long as that lives
 _lock = Lock()
@@ -64,10 +74,10 @@ def hold(module: torch.nn.Module) -> Iterator[None]:
 
 
 def packed_for_forward(
-    backend: TapeBackend,
+    backend: Packer,
     spec: CellSpec,
     tensors: Sequence[torch.Tensor],
-    arrays: Sequence[Array],
+    arrays: Sequence[Any],
     threads: int,
 ) -> Any:
     """Return weights packed now, or held; `arrays` are the memory of `tensors`."""
@@ -87,15 +97,14 @@ def packed_for_forward(
     return packed
 
 
-def remember(memory: Array, packed: Any) -> None:
-    """Let the backward call of a tape in `memory` find the weights."""
-    address = memory.ctypes.data
+def remember(memory: Any, address: int, packed: Any) -> None:
+    """Let the backward call of a tape find the weights: its `memory`, which starts at `address`."""
     _of_tapes[address] = packed
     weakref.finalize(memory, _of_tapes.pop, address, None).atexit = False
 
 
 def packed_for_backward(
-    backend: TapeBackend, spec: CellSpec, arrays: Sequence[Array], address: int, threads: int
+    backend: Packer, spec: CellSpec, arrays: Sequence[Any], address: int, threads: int
 ) -> Any:
     """Return the weights of a tape's forward call; packed anew where its memory was copied."""
     found = _of_tapes.get(address)

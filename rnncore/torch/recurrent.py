@@ -117,7 +117,8 @@ class Recurrent(torch.nn.RNNBase):
         Parameters
         ----------
         input : Tensor (T, N, D), (N, T, D) with ``batch_first``, (T, D), or PackedSequence
-            float32 or float64, as the weights are; under autocast anything narrower too.
+            As the weights are: float32 or float64, on CUDA devices also float16 and bfloat16;
+            under autocast anything narrower too.
         hx : Tensor (L*K, N, P), or a pair with (L*K, N, H) for an LSTM, optional
             Initial state; zeros if None. Unbatched without its second axis.
         lengths : N integers, optional
@@ -138,7 +139,7 @@ class Recurrent(torch.nn.RNNBase):
         TypeError, ValueError
             If a dtype or a shape is wrong, or a length is not from 0 to T.
         NotImplementedError
-            If a tensor is on another device than the CPU, or of a dtype that is not computed in.
+            If a tensor is on a device, or of a dtype, that is not computed on or in.
         """
         if isinstance(input, PackedSequence):
             return self._forward_packed(input, hx, lengths, resets)
@@ -150,7 +151,7 @@ class Recurrent(torch.nn.RNNBase):
         batch = x.shape[0 if batch_first else 1]
         state = self._take_state(hx, batch, batched)
         if lengths is not None:
-            lengths = checks.lengths(lengths, batch, batched)
+            lengths = checks.lengths(lengths, batch, batched, x.device)
         if resets is not None:
             resets = checks.resets(resets, tuple(input.shape[:-1])).reshape(x.shape[:2])
         y, final = self._run(_Input(x, lengths, resets, batch_first), state)

@@ -19,8 +19,13 @@ PLAIN = "{}"
 
 _SIZES = ("input_size", "hidden_size", "num_layers", "num_directions", "proj_size")
 
-DTYPES = {torch.float32: "float32", torch.float64: "float64"}
-"""What the engine computes in."""
+NAMES = {
+    torch.float32: "float32",
+    torch.float64: "float64",
+    torch.float16: "float16",
+    torch.bfloat16: "bfloat16",
+}
+"""What the engine calls the dtypes that it computes in, the last two on GPUs alone."""
 
 
 def write_options(options: Mapping[str, Any]) -> str:
@@ -38,23 +43,13 @@ def read(text: str, dtype: torch.dtype) -> CellSpec:
     text : str
         The cell, ``D H L K P``, bias (0 or 1), nonlinearity and, as JSON, its options.
     dtype : torch.dtype
-        float32 or float64.
-
-    Raises
-    ------
-    NotImplementedError
-        If the engine does not compute in `dtype`.
+        A key of ``NAMES``.
 
     Examples
     --------
     >>> read("gru 3 4 1 2 0 1 tanh {}", torch.float32).features
     8
     """
-    if dtype not in DTYPES:
-        raise NotImplementedError(
-            f"input: expected torch.float32 or torch.float64, got {dtype}, "
-            "which this version of rnncore does not compute in on the CPU"
-        )
     cell, *numbers, nonlinearity, options = text.split(" ", 8)
     given: dict[str, Any] = json.loads(options)
     for name in ("zoneout", "activations"):
@@ -62,7 +57,7 @@ def read(text: str, dtype: torch.dtype) -> CellSpec:
             given[name] = _tuples(given[name])
     *sizes, bias = map(int, numbers)
     given |= dict(zip(_SIZES, sizes, strict=True))
-    given |= {"bias": bool(bias), "nonlinearity": nonlinearity, "dtype": DTYPES[dtype]}
+    given |= {"bias": bool(bias), "nonlinearity": nonlinearity, "dtype": NAMES[dtype]}
     return CellSpec(cell, **given)
 
 

@@ -15,7 +15,6 @@ from torch.nn import Module
 from rnncore.torch import cells, layers
 from rnncore.torch.devices import KERNELS
 from rnncore.torch.recurrent import Recurrent
-from rnncore.torch.specification import DTYPES
 
 _LAYERS: dict[type, type] = {
     torch.nn.RNN: layers.RNN,
@@ -80,7 +79,8 @@ def accelerate(model: Module, *, cells: bool = False) -> Accelerated:
     - subclasses, and so modules with parametrizations, whose class is made for them;
     - modules whose weights are no parameters of their own, as ``weight_norm`` and pruning leave
       them, and those with a ``forward`` of their own;
-    - modules on other devices than the CPU, or in other types than float32 and float64.
+    - modules on other devices than the CPU and CUDA devices, in other types than float32 and
+      float64 (on CUDA devices float16 and bfloat16, too), or on CUDA devices without CuPy.
 
     Parameters
     ----------
@@ -183,10 +183,16 @@ def _why_not(module: Module) -> str | None:
         return f"{absent[0]} is no parameter of its own (weight_norm, spectral_norm or pruning?)"
     for name in names:
         parameter = module._parameters[name]
-        if parameter.device.type not in KERNELS:
-            return f"{name} is on {parameter.device}; this version runs on the CPU"
-        if parameter.dtype not in DTYPES:
-            return f"{name} is {parameter.dtype}; this version computes in float32 and float64"
+        kernels = KERNELS.get(parameter.device.type)
+        where = f"{name} is on {parameter.device}"
+        if kernels is None:
+            return f"{where}; this version runs on the CPU and on CUDA devices"
+        if parameter.dtype not in kernels.DTYPES:
+            taken = " and ".join(str(dtype).removeprefix("torch.") for dtype in kernels.DTYPES)
+            return f"{name} is {parameter.dtype}; this version computes in {taken}"
+        obstacle = kernels.obstacle()
+        if obstacle:
+            return f"{where}; {obstacle}"
     return None
 
 

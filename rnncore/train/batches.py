@@ -13,10 +13,29 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from rnncore import devices
 from rnncore.checks import flag, size
 
 Indices = npt.NDArray[np.int64]
 BatchT = TypeVar("BatchT")
+
+
+def arguments(model: Any, batch: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return what a model's forward takes of a batch, by place and by name, on its device.
+
+    Integers of the host stay there, as targets and lengths do: modules check them and copy them.
+    """
+    inputs = batch[0] if isinstance(batch[0], tuple) else (batch[0],)
+    device = devices.get(getattr(model, "device", "cpu"))
+    if device is not devices.HOST:
+        inputs = tuple(
+            device.upload(given)
+            if isinstance(given, np.ndarray) and given.dtype.kind == "f"
+            else given
+            for given in inputs
+        )
+    lengths = getattr(batch, "lengths", None)
+    return inputs, {} if lengths is None else {"lengths": lengths}
 
 
 class Batches(ABC, Generic[BatchT]):

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from os import PathLike
 from typing import Any
 
-import numpy as np
-
-from rnncore import io
+from rnncore import devices, io
 from rnncore.checks import Array
+from rnncore.devices import HOST
 from rnncore.errors import FormatError
 from rnncore.nn.module import Trainable
 
@@ -30,7 +29,8 @@ def save_checkpoint(
     path : path
         Replaced at once when the new file is complete.
     model : module or layer
-        Its parameters, the state of its stateful layers and the generators of its dropout.
+        On any device. Its parameters, the state of its stateful layers and the generators of its
+        dropout.
     tensors : mapping of str to array, optional
         More arrays.
     notes : mapping of str to anything JSON holds, optional
@@ -38,6 +38,7 @@ def save_checkpoint(
     """
     out: dict[str, Array] = {f"more.{name}": value for name, value in (tensors or {}).items()}
     out |= {f"model.{name}": value for name, value in model.params.items()}
+    out = {name: HOST.brought(name, value) for name, value in out.items()}
     generators, states = {}, {}
     for name, part in walk(model):
         if hasattr(part, "rng_state"):
@@ -62,7 +63,7 @@ def load_checkpoint(
     path : path
         The file.
     model : module or layer
-        Of the same configuration.
+        Of the same configuration, on the device where it is to be.
 
     Returns
     -------
@@ -85,7 +86,11 @@ def load_checkpoint(
         if getattr(part, "stateful", False):
             part.reset_state()
             if states.get(name) is not None:
-                part.set_state(_put_together(states[name], under(f"state.{name}.", arrays)))
+                place = devices.get(part.device)
+                saved = under(f"state.{name}.", arrays)
+                held = {key: place.upload(value) for key, value in saved.items()}
+                with place.entered():
+                    part.set_state(_put_together(states[name], held))
     return under("more.", arrays), json.loads(metadata["notes"])
 
 
@@ -123,7 +128,7 @@ def _taken_apart(state: Any, arrays: list[Array]) -> Any:
     if isinstance(state, tuple | list):
         kind = "tuple" if isinstance(state, tuple) else "list"
         return {kind: [_taken_apart(part, arrays) for part in state]}
-    arrays.append(np.asarray(state))
+    arrays.append(HOST.brought("state", state))
     return len(arrays) - 1
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
-import numpy as np
-
+from rnncore import devices
+from rnncore.checks import Array
 from rnncore.train.groups import Modules, named_gradients
 from rnncore.train.updates import sum_of_squares
 
@@ -26,7 +27,8 @@ def clip_grad_norm(modules: Modules, max_norm: float, error_if_nonfinite: bool =
     Returns
     -------
     float
-        The norm before, summed in float64 in an order that depends on no thread.
+        The norm before, summed in float64 in an order that depends on no thread. Of gradients on
+        a GPU it is the one number that is read back.
 
     Raises
     ------
@@ -50,13 +52,24 @@ def clip_grad_norm(modules: Modules, max_norm: float, error_if_nonfinite: bool =
     if not max_norm > 0:
         raise ValueError(f"max_norm: expected more than 0, got {max_norm}")
     grads = [grad for _, _, grad in named_gradients(modules)]
-    norm = math.sqrt(sum(map(sum_of_squares, grads)))
+    norm = math.sqrt(_total(grads))
     if not math.isfinite(norm) and error_if_nonfinite:
         raise FloatingPointError(f"gradients: expected a finite norm, got {norm}")
     if math.isfinite(norm) and norm > max_norm:
         for grad in grads:
-            grad *= grad.dtype.type(max_norm / norm)
+            with devices.of(grad).entered():
+                grad *= grad.dtype.type(max_norm / norm)
     return norm
+
+
+def _total(grads: list[Array]) -> float:
+    """Return the sum of all squares; one number comes back from each device."""
+    totals: dict[str, Any] = {}
+    for grad in grads:
+        device = devices.of(grad)
+        with device.entered():
+            totals[device.name] = totals.get(device.name, 0.0) + sum_of_squares(grad)
+    return sum(map(float, totals.values()))
 
 
 def clip_grad_value(modules: Modules, max_value: float) -> None:
@@ -81,4 +94,6 @@ def clip_grad_value(modules: Modules, max_value: float) -> None:
     if not max_value > 0:
         raise ValueError(f"max_value: expected more than 0, got {max_value}")
     for _, _, grad in named_gradients(modules):
-        np.clip(grad, -max_value, max_value, out=grad)
+        device = devices.of(grad)
+        with device.entered():
+            device.xp.clip(grad, -max_value, max_value, out=grad)

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import devices
 from rnncore.nn.loss import ElementwiseLoss
+from rnncore.train.batches import arguments
 
 
 def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
@@ -39,10 +41,9 @@ def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
     """
     total, count = 0.0, 0
     for batch in batches:
-        inputs = batch[0] if isinstance(batch[0], tuple) else (batch[0],)
-        lengths = getattr(batch, "lengths", None)
-        named = {} if lengths is None else {"lengths": lengths}
-        targets = np.asarray(batch[1])
+        inputs, named = arguments(model, batch)
+        place = devices.of_foreign(batch[1])
+        targets = np.asarray(batch[1]) if place is None else batch[1]
         options = loss_options(loss, batch)
         weight = int((targets >= 0).sum()) if targets.dtype.kind in "iu" else targets.size
         if options:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
+from rnncore import devices
 from rnncore.checks import Array
 from rnncore.nn.module import Trainable
 
@@ -56,4 +57,4 @@ def named_gradients(modules: Modules) -> Iterator[tuple[str, Array, Array]]:
 
 def _memory(array: Array) -> tuple[int, int]:
     """Tell an array's memory from that of others; views of all of it have the same, turned too."""
-    return array.__array_interface__["data"][0], array.nbytes
+    return devices.address(array), array.nbytes

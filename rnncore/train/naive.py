@@ -1,10 +1,16 @@
-"""The steps of :mod:`rnncore.train.updates` in plain NumPy: their definition and their test."""
+"""The steps of :mod:`rnncore.train.updates` in plain array operations, NumPy's or CuPy's.
+
+Their definition, their test, and on a GPU their implementation.
+"""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 
 from rnncore.checks import Array
+from rnncore.devices import namespace
 
 
 def sgd_step(
@@ -53,16 +59,16 @@ def adam_step(
     :math:`p \leftarrow p - lr\, (\hat m / (\sqrt{\hat v} + \epsilon) + decay\, p)` (Loshchilov and
     Hutter, 2019), where :math:`\hat m = m / (1-\beta_1^{step})` and likewise :math:`\hat v`.
     """
-    number = param.dtype.type
+    number, xp = param.dtype.type, namespace(param)
     down = grad + number(penalty) * param
     m *= number(beta1)
     m += number(1 - beta1) * down
     v *= number(beta2)
-    v += number(1 - beta2) * np.square(down)
-    size = np.sqrt(v / number(1 - beta2**step)) + number(eps)
+    v += number(1 - beta2) * xp.square(down)
+    size = xp.sqrt(v / number(1 - beta2**step)) + number(eps)
     param -= number(lr) * (m / number(1 - beta1**step) / size + number(decay) * param)
 
 
-def sum_of_squares(array: Array) -> float:
-    """Return the sum of squares in float64."""
-    return float(np.square(array, dtype=np.float64).sum())
+def sum_of_squares(array: Array) -> Any:
+    """Return the sum of squares in float64, of no axes."""
+    return namespace(array).square(array.astype(np.float64, copy=False)).sum()

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from rnncore import devices
 from rnncore.checks import Array, flag
+from rnncore.devices import Device
 from rnncore.layers.parameters import checked_entries
 from rnncore.train import updates
 from rnncore.train.groups import Modules, named_gradients, named_modules
@@ -28,7 +30,8 @@ class Optimizer(ABC):
 
     Notes
     -----
-    A parameter that several names share, as tied weights are, is changed once a step.
+    A parameter that several names share, as tied weights are, is changed once a step. Memory is on
+    the device of its parameter, and follows it where a model has moved between two steps.
     """
 
     memory_names: tuple[str, ...] = ()
@@ -44,7 +47,7 @@ class Optimizer(ABC):
         self._source = modules
         named = {name: param for name, param, _ in named_gradients(modules)}
         self._memory = {
-            f"{kind}.{name}": np.zeros_like(param)
+            f"{kind}.{name}": devices.of(param).zeros(param.shape, param.dtype)
             for kind in self.memory_names
             for name, param in named.items()
         }
@@ -54,8 +57,19 @@ class Optimizer(ABC):
         parameters = list(named_gradients(self._source))
         self.steps += 1
         for name, param, grad in parameters:
-            memory = [self._memory[f"{kind}.{name}"] for kind in self.memory_names]
-            self._update(param, grad, memory)
+            device = devices.of(param)
+            with device.entered():
+                self._update(param, grad, self._memory_on(device, name))
+
+    def _memory_on(self, device: Device, name: str) -> list[Array]:
+        """Return a parameter's memory on the device where the parameter is."""
+        held = []
+        for kind in self.memory_names:
+            key = f"{kind}.{name}"
+            if devices.of(self._memory[key]) is not device:
+                self._memory[key] = device.brought(key, self._memory[key])
+            held.append(self._memory[key])
+        return held
 
     @abstractmethod
     def _update(self, param: Array, grad: Array, memory: list[Array]) -> None:
@@ -68,7 +82,10 @@ class Optimizer(ABC):
 
     def state_dict(self) -> dict[str, Array]:
         """Return copies of the memory by name, and the number of steps."""
-        state = {name: value.copy() for name, value in self._memory.items()}
+        state = {}
+        for name, value in self._memory.items():
+            with devices.of(value).entered():
+                state[name] = value.copy()
         return {"steps": np.array([self.steps], dtype=np.int64), **state}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -83,7 +100,8 @@ class Optimizer(ABC):
         steps = np.asarray(state.get("steps", 0), dtype=np.float64)
         values = checked_entries(expected, {**state, "steps": steps})
         for name, value in self._memory.items():
-            value[...] = values[name]
+            with devices.of(value).entered():
+                value[...] = values[name]
         self.steps = int(values["steps"][0])
 
 

@@ -11,6 +11,7 @@ from os import PathLike
 from typing import Any
 
 from rnncore.checks import Array, size
+from rnncore.train.batches import arguments
 from rnncore.train.checkpoint import load_checkpoint, save_checkpoint, under
 from rnncore.train.clipping import clip_grad_norm
 from rnncore.train.evaluation import loss_options
@@ -38,6 +39,7 @@ class Trainer:
         Over the model.
     batches : iterator
         Gives ``(inputs, targets)``. Inputs that are a tuple are handed to ``forward`` one by one.
+        Arrays in host memory are copied to the model's device, once a batch.
         A batch with an attribute ``lengths`` has it passed on by name; one with ``first``, as
         :class:`TextBatch`, resets the state of stateful layers where that is true; the ``mask`` of
         a :class:`PaddedBatch` keeps padding out of an elementwise loss. With an attribute
@@ -151,9 +153,7 @@ class Trainer:
         batch = next(self.batches)
         if getattr(batch, "first", False):
             self.model.reset_state()
-        inputs = batch[0] if isinstance(batch[0], tuple) else (batch[0],)
-        lengths = getattr(batch, "lengths", None)
-        named = {} if lengths is None else {"lengths": lengths}
+        inputs, named = arguments(self.model, batch)
         prediction = self.model.forward(*inputs, **named)
         options = loss_options(self.loss, batch)
         value = float(self.loss.forward(prediction, batch[1], **options))

@@ -73,6 +73,7 @@ namespace emulation {
 namespace {
 
 constexpr size_t kStackBytes = 64 * 1024;
+constexpr size_t kKept = 512;
 constexpr size_t kGuardBytes = 64 * 1024;  // a page, where pages are largest
 
 char* new_stack() {
@@ -87,6 +88,12 @@ char* new_stack() {
 
 Stacks::~Stacks() {
   for (char* stack : stacks_) munmap(stack, kGuardBytes + kStackBytes);
+}
+
+void Stacks::keep_few() {
+  for (; stacks_.size() > kKept; stacks_.pop_back()) {
+    munmap(stacks_.back(), kGuardBytes + kStackBytes);
+  }
 }
 
 StackPointer Stacks::start(size_t index, void (*entry)()) {

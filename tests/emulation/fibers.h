@@ -20,6 +20,9 @@ class Stacks {
   ~Stacks();
   // How a stack starts with `entry`, which never returns. Whatever ran there is forgotten.
   StackPointer start(size_t index, void (*entry)());
+  // Gives back what is beyond a few blocks' worth: a process may have 65530 pieces of memory, each
+  // stack is two of them, and many libraries live in one process.
+  void keep_few();
 
  private:
   std::vector<char*> stacks_;

@@ -21,7 +21,7 @@ PEERS: dict[str, dict[str, tuple[str, str, tuple[str, ...]]]] = {
         "jax": ("jax", "Jax", ("jax",)),
         "numpy": ("numpy", "NumPy", ("numpy",)),
     },
-    "cuda": {},
+    "cuda": {"torch": ("pytorch_cuda", "OnGpu", ("torch",))},
 }
 """For each device the peers by their names on the command line: module, class, packages needed."""
 

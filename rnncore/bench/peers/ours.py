@@ -16,12 +16,17 @@ NAME = "rnncore"
 NATIVE_STEPS = 200
 
 
-def layer_of(problem: Problem) -> Layer:
-    """Return the layer with the problem's weights."""
+def layer_of(problem: Problem, device: str = "cpu", dtype: str | None = None) -> Layer:
+    """Return the layer with the problem's weights, of the problem's number or another dtype."""
     case = problem.case
     kind = {"RNN": rc.RNN, "LSTM": rc.LSTM, "GRU": rc.GRU}[case.cell]
     layer: Layer = kind(
-        case.D, case.H, case.layers, bidirectional=case.directions == 2, dtype=problem.number
+        case.D,
+        case.H,
+        case.layers,
+        bidirectional=case.directions == 2,
+        dtype=dtype or problem.number,
+        device=device,
     )
     layer.load_state_dict(problem.weights)
     return layer

@@ -114,9 +114,9 @@ def inputs(problem: Problem) -> Any:
 
 
 def np_array(tensor: Any) -> Array:
-    """Return a tensor as NumPy's array, bfloat16 as float32."""
-    tensor = tensor.detach()
-    array: Array = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()
+    """Return a tensor as NumPy's array in host memory, 16-bit numbers as float32."""
+    tensor = tensor.detach().cpu()
+    array: Array = (tensor.float() if tensor.itemsize == 2 else tensor).numpy()
     return array
 
 
@@ -144,11 +144,14 @@ def inference_work(call: Callable[[], Any]) -> Work:
     return Work(run, lambda: {"y": np_array(run())})
 
 
-def training_work(problem: Problem, module: Any) -> Work:
-    """Return the work of a training step through a module, compiled or not."""
+def training_work(problem: Problem, module: Any, x: Any = None, dy: Any = None) -> Work:
+    """Return the work of a training step through a module, compiled or not.
+
+    `x` and `dy` are the problem's where they are to lie elsewhere than in host memory.
+    """
     call = sequence_call(module, problem)
-    x = torch.from_numpy(problem.x).requires_grad_()
-    dy = torch.from_numpy(problem.dy)
+    x = (torch.from_numpy(problem.x) if x is None else x).requires_grad_()
+    dy = torch.from_numpy(problem.dy) if dy is None else dy
 
     def run() -> Any:
         module.zero_grad()
