@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import stand_in_cupy
 from cases import Case, Problem, Results, collect
+from emulation.bindings import Emulation
 from emulation.build import build
-from emulation.library import Emulation
 from stand_in_cupy import unwrap
 
 from rnncore import _rnncore

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from emulation import small_kernels
+from emulation.bindings import DeviceFailure, Emulation
 from emulation.build import ROOT, BuildError, build
-from emulation.library import DeviceFailure, Emulation
 from emulation.small_kernels import arrays
 
 SEEDS = range(20)

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from emulation import small_kernels
-from emulation.library import TYPES, DeviceFailure, Emulation, Product
+from emulation.bindings import TYPES, DeviceFailure, Emulation, Product
 from emulation.small_kernels import arrays
 
 SHORTS = {"float16": np.dtype("float16"), "bfloat16": np.dtype(ml_dtypes.bfloat16)}

@@ -7,7 +7,7 @@ import itertools
 import threading
 
 import pytest
-from torch_modules import LAYERS, assert_same, parts, run, torch
+from torch_modules import LAYERS, assert_same, library, parts, run, torch
 
 import rnncore as rc
 import rnncore.torch as rt
@@ -64,13 +64,13 @@ def test_the_operators_pass_opcheck(cell: str, zoneout: float) -> None:
     x = sequence(requires_grad=True)
     masks = module._draw_masks(x, False)
     assert masks
-    torch.library.opcheck(ops.forward, arguments(module, x, masks, True))
+    library.opcheck(ops.forward, arguments(module, x, masks, True))
     with torch.no_grad():
         given = arguments(module, x.detach(), masks, True)
         y, _, _, tape = ops.forward(*given)
         dy = torch.ones_like(y)
-        torch.library.opcheck(ops.backward, (tape, y, *given[:-2], dy, None, None, True))
-        torch.library.opcheck(ops.forward, arguments(module, x.detach(), [], False))
+        library.opcheck(ops.backward, (tape, y, *given[:-2], dy, None, None, True))
+        library.opcheck(ops.forward, arguments(module, x.detach(), [], False))
 
 
 @pytest.mark.parametrize("cell", LAYERS)

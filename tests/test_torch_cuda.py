@@ -10,7 +10,7 @@ import pytest
 from emulation.build import compiler
 from hypothesis import example, given, settings
 from test_torch_parity import DOUBLE, configurations, draw_inputs
-from torch_modules import LAYERS, assert_close, assert_same, parts, run, torch, twins
+from torch_modules import LAYERS, assert_close, assert_same, library, parts, run, torch, twins
 from torch_on_emulation import TorchMemory, running
 
 import rnncore.torch as rt
@@ -149,14 +149,14 @@ def test_the_operators_pass_opcheck(cell: str, options: dict, emulated: TorchMem
     module, x = build(cell, **options), sequence(requires_grad=True)
     masks = module._draw_masks(x, False)
     checks = ("test_schema", "test_autograd_registration", "test_faketensor")
-    torch.library.opcheck(ops.forward, arguments(module, x, masks, True), test_utils=checks)
+    library.opcheck(ops.forward, arguments(module, x, masks, True), test_utils=checks)
     with torch.no_grad():
         given = arguments(module, x.detach(), masks, True)
         y, _, _, tape = ops.forward(*given)
         assert tape.shape[:2] == (5, 2)
         backward = (tape, y, *given[:-2], torch.ones_like(y), None, None, True)
-        torch.library.opcheck(ops.backward, backward, test_utils=checks)
-        torch.library.opcheck(ops.forward, arguments(module, x.detach(), [], False))
+        library.opcheck(ops.backward, backward, test_utils=checks)
+        library.opcheck(ops.forward, arguments(module, x.detach(), [], False))
 
 
 @pytest.mark.parametrize("cell", LAYERS)

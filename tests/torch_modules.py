@@ -9,6 +9,8 @@ import pytest
 
 torch = pytest.importorskip("torch", minversion="2.4", reason="rnncore.torch needs PyTorch")
 
+from torch import library as library  # noqa: E402
+
 import rnncore.torch as rt  # noqa: E402
 
 LAYERS = {"rnn": "RNN", "lstm": "LSTM", "gru": "GRU"}

@@ -13,7 +13,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from rnncore.torch import checks
 from rnncore.torch.call import Call
@@ -27,7 +27,7 @@ _GRADIENTS = "Tensor? dy, Tensor? dhn, Tensor? dcn, bool need_dx"
 _RESULTS = "(Tensor, Tensor, Tensor, Tensor[])"
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "rnncore::forward",
     mutates_args=(),
     device_types=tuple(KERNELS),
@@ -69,7 +69,7 @@ def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return results
 
 
-@torch.library.custom_op(
+@library.custom_op(
     "rnncore::backward",
     mutates_args=(),
     device_types=tuple(KERNELS),
@@ -162,5 +162,5 @@ def _refuse_second(ctx: Any, *_: Any) -> None:
     )
 
 
-torch.library.register_autograd("rnncore::forward", _gradient, setup_context=_save)
-torch.library.register_autograd("rnncore::backward", _refuse_second)
+library.register_autograd("rnncore::forward", _gradient, setup_context=_save)
+library.register_autograd("rnncore::backward", _refuse_second)

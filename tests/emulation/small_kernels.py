@@ -8,8 +8,8 @@ import functools
 import numpy as np
 import pytest
 
+from emulation.bindings import Emulation
 from emulation.build import build, compiler
-from emulation.library import Emulation
 
 ENTRIES = {
     "sum_float": (256, "sum_block<float, LeftOut::nothing>"),

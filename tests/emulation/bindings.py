@@ -103,26 +103,26 @@ class Emulation:
         library.rnncore_emulated_fail_after.argtypes = [ctypes.c_int64]
         self.path = path
         self.chains: dict[str, str] = {}
-        self.library = library
+        self.compiled = library
         self.table = library.rnncore_emulated_device().contents
         self.device = ctypes.addressof(self.table)
 
     def seed(self, seed: int) -> None:
         """Set what the order of threads follows from."""
-        self.library.rnncore_emulated_seed(seed)
+        self.compiled.rnncore_emulated_seed(seed)
 
     def fail_after(self, calls: int) -> None:
         """Let the table's n-th call from now on fail; 0: none."""
-        self.library.rnncore_emulated_fail_after(calls)
+        self.compiled.rnncore_emulated_fail_after(calls)
 
     def register(self, address: int, size: int) -> None:
         """Make host memory device memory."""
-        if self.library.rnncore_emulated_register(address, size):
+        if self.compiled.rnncore_emulated_register(address, size):
             raise ValueError(f"{size} bytes at {address:#x} overlap registered memory")
 
     def unregister(self, address: int) -> None:
         """Make it host memory again."""
-        if self.library.rnncore_emulated_unregister(address):
+        if self.compiled.rnncore_emulated_unregister(address):
             raise ValueError(f"{address:#x} is not where registered memory starts")
 
     @contextmanager
@@ -141,7 +141,7 @@ class Emulation:
 
     def kernel(self, name: str) -> int:
         """Find a kernel's pointer, as `CudaLaunch` takes it."""
-        pointer = self.library.rnncore_emulated_kernel(name.encode())
+        pointer = self.compiled.rnncore_emulated_kernel(name.encode())
         if not pointer:
             raise KeyError(f"no kernel, or more than one, is named {name}")
         return pointer
