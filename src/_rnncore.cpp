@@ -36,6 +36,32 @@ void set_num_threads(int n) {
   rnncore::set_num_threads(n);
 }
 
+template <class Function>
+void set_address(Function& function, uintptr_t address) {
+  function = reinterpret_cast<Function>(address);
+}
+
+void borrow_threads(uintptr_t parallel, uintptr_t thread_num, uintptr_t num_threads,
+                    uintptr_t max_threads, uintptr_t in_parallel, uintptr_t dynamic) {
+  rnncore::OpenMP runtime;
+  set_address(runtime.parallel, parallel);
+  set_address(runtime.thread_num, thread_num);
+  set_address(runtime.num_threads, num_threads);
+  set_address(runtime.max_threads, max_threads);
+  set_address(runtime.in_parallel, in_parallel);
+  set_address(runtime.dynamic, dynamic);
+  rnncore::borrow_threads(runtime);
+}
+
+void bind_threads(py::module_& m) {
+  m.def("set_num_threads", &set_num_threads, py::arg("n"));
+  m.def("get_num_threads", &rnncore::get_num_threads);
+  m.def("default_num_threads", &rnncore::default_num_threads);
+  m.def("borrow_threads", &borrow_threads, py::arg("parallel"), py::arg("thread_num"),
+        py::arg("num_threads"), py::arg("max_threads"), py::arg("in_parallel"), py::arg("dynamic"));
+  m.def("return_threads", &rnncore::return_threads);
+}
+
 void bind_debug(py::module_ m) {
   m.def("live_blocks", &rnncore::debug::live_blocks);
   m.def("fail_after", &rnncore::debug::fail_after, py::arg("n"));
@@ -72,7 +98,5 @@ PYBIND11_MODULE(_rnncore, m, py::mod_gil_not_used()) {
   m.def("compiled_isas", &rnncore::compiled_isas);
   m.def("supported_isas", &rnncore::supported_isas);
   m.def("compiler", &compiler);
-  m.def("set_num_threads", &set_num_threads, py::arg("n"));
-  m.def("get_num_threads", &rnncore::get_num_threads);
-  m.def("default_num_threads", &rnncore::default_num_threads);
+  bind_threads(m);
 }

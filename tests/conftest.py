@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,7 @@ import on_device
 import pytest
 
 import rnncore as rc
-from rnncore import _rnncore, backends
+from rnncore import _rnncore, backends, openmp
 
 hypothesis.settings.register_profile(
     "house", deadline=None, print_blob=True, derandomize=True, max_examples=60
@@ -29,7 +30,8 @@ ISAS = _rnncore.supported_isas()
 HOST_ONLY = (
     "activations", "add_a_cell", "bits", "cli", "codebase", "concurrency", "cuda_absent",
     "denormals_and_environment", "docs_examples", "errors", "examples", "interrupts", "layers_own",
-    "memory", "objects", "reduced_weights", "short_calls", "strides", "threads", "variants_bits",
+    "memory", "objects", "openmp", "reduced_weights", "short_calls", "strides", "threads",
+    "variants_bits",
 )  # fmt: skip
 HOST_ONLY_PARTS = ("bench", "demo", "nn_", "torch", "train_", "wheel")
 VARIANT_BACKENDS = ("reference", "cpu")  # those that have every option of the cells
@@ -69,6 +71,15 @@ def _senseless(item: pytest.Item) -> bool:
         and chosen.params.get("both_backends") == "cuda"
         and item.get_closest_marker("host_only") is not None
     )
+
+
+@pytest.fixture(autouse=True)
+def threads_of_the_engine(request: pytest.FixtureRequest) -> None:
+    """Compute on the engine's own threads, but for the tests of rnncore.torch, which borrows."""
+    if request.path.stem.startswith("test_torch"):
+        openmp.borrow(sys.modules["torch"]._C.__file__)
+    else:
+        openmp.give_back()
 
 
 @pytest.fixture(autouse=True)

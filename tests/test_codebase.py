@@ -55,7 +55,7 @@ FLOORS = [
     {"checks", "_rnncore"},
     {"philox", "cuda"},
     {"devices"},
-    {"threads", "masks", "initializers", "layout", "_stream", "_inference"},
+    {"threads", "openmp", "masks", "initializers", "layout", "_stream", "_inference"},
     {"reference"},
     {"backends"},
     {"sequences"},
@@ -68,7 +68,9 @@ FLOORS = [
 ]
 FLOOR_OF = {part: floor for floor, parts in enumerate(FLOORS) for part in parts}
 # The compiled module has few doors; everything else goes through a backend.
-ENGINE_DOORS = {"backends", "bench", "config", "cuda", "io", "nn", "selftest", "threads", "train"}
+ENGINE_DOORS = {
+    "backends", "bench", "config", "cuda", "io", "nn", "openmp", "selftest", "threads", "train",
+}  # fmt: skip
 
 
 def part_of(module: str) -> str:

@@ -1,18 +1,18 @@
 #include "core/team.h"
 
-#include <linux/futex.h>
 #include <pthread.h>
 #include <sched.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include <algorithm>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <stdexcept>
 #include <thread>
 
 #include "core/float_environment.h"
+#include "core/lent_threads.h"
+#include "core/waiting.h"
 #include "rnncore/debug.h"
 
 namespace rnncore {
@@ -20,36 +20,6 @@ namespace {
 
 constexpr unsigned kMemberBits = 9;  // of a generation word: how many members its run has
 constexpr int kSpins = 2500;  // about 50 microseconds: longer waits mean that a member has no CPU
-
-void pause_cpu() {
-#if defined(__x86_64__)
-  __builtin_ia32_pause();
-#elif defined(__aarch64__)
-  asm volatile("yield");
-#endif
-}
-
-// One turn of waiting. Who waits longer than members are usually apart may have the CPU of the one
-// that it waits for.
-void spin(int turn) {
-  constexpr int kPatience = 256, kEvery = 64;
-  if (turn >= kPatience && turn % kEvery == 0) {
-    sched_yield();
-  } else {
-    pause_cpu();
-  }
-}
-
-// Sleeps while `word` is `value`, 10 ms at most, so that a cancelled run is noticed.
-void sleep_while(std::atomic<int>& word, int value) {
-  timespec limit = {0, 10'000'000};
-  syscall(SYS_futex, reinterpret_cast<int*>(&word), FUTEX_WAIT_PRIVATE, value, &limit, nullptr, 0);
-}
-
-void wake_all(std::atomic<int>& word) {
-  syscall(SYS_futex, reinterpret_cast<int*>(&word), FUTEX_WAKE_PRIVATE, kMaxThreads, nullptr,
-          nullptr, 0);
-}
 
 int usable_cpus() {
   cpu_set_t set;
@@ -130,12 +100,24 @@ class Team {
 
   int workers() const { return workers_; }
 
-  std::exception_ptr run(int members, Run& run, void (*job)(void*, Run&, int), void* context) {
+  std::exception_ptr run(int members, Run& run, void (*job)(void*, Run&, int), void* context,
+                         const OpenMP* lent) {
     run_ = &run;
     job_ = job;
     context_ = context;
     error_ = nullptr;
     has_error_.clear();
+    if (lent && run_on_lent_threads(*lent, members, &Team::take_lent_part, this)) return error_;
+    if (grow(members - 1) < members - 1) {
+      throw std::runtime_error("threads: OpenMP gave fewer than asked for, and none could be made");
+    }
+    run_own(members);
+    return error_;
+  }
+
+ private:
+  void run_own(int members) {
+    const Run& run = *run_;
     remaining_.store(members - 1, std::memory_order_relaxed);
     const unsigned next = (static_cast<unsigned>(generation_.load()) >> kMemberBits) + 1;
     generation_.store(static_cast<int>(next << kMemberBits | static_cast<unsigned>(members)),
@@ -154,10 +136,13 @@ class Team {
         sleep_while(remaining_, left);
       }
     }
-    return error_;
   }
 
- private:
+  static void take_lent_part(void* team, int member) {
+    const FloatEnvironment environment;
+    static_cast<Team*>(team)->take_part(member);
+  }
+
   // A worker that is woken on the CPU of the caller, who does not sleep, would share it with him
   // for some milliseconds, at ten times the time a step: the scheduler may not put it there. Once
   // it runs it may go anywhere again.
@@ -199,7 +184,7 @@ class Team {
           continue;
         }
         sleepers_.fetch_add(1, std::memory_order_seq_cst);
-        if (generation_.load(std::memory_order_seq_cst) == seen) sleep_forever(seen);
+        if (generation_.load(std::memory_order_seq_cst) == seen) sleep_on(generation_, seen);
         sleepers_.fetch_sub(1, std::memory_order_relaxed);
       }
       seen = generation_.load(std::memory_order_acquire);
@@ -210,11 +195,6 @@ class Team {
       take_part(member);
       if (remaining_.fetch_sub(1, std::memory_order_acq_rel) == 1) wake_all(remaining_);
     }
-  }
-
-  void sleep_forever(int seen) {
-    syscall(SYS_futex, reinterpret_cast<int*>(&generation_), FUTEX_WAIT_PRIVATE, seen, nullptr,
-            nullptr, 0);
   }
 
   int workers_ = 0;
@@ -262,13 +242,15 @@ Lease::Lease(int wanted) {
   if (wanted <= 1) return;
   Team& shared = team();
   if (shared.taken.test_and_set(std::memory_order_acquire)) return;
-  const int workers = shared.grow((wanted < kMaxThreads ? wanted : kMaxThreads) - 1);
+  wanted = std::min(wanted, kMaxThreads);
+  lent_ = lent_threads();
+  const int workers = lent_ ? wanted - 1 : shared.grow(wanted - 1);
   if (workers == 0) {
     shared.taken.clear(std::memory_order_release);
     return;
   }
   team_ = &shared;
-  size_ = wanted < workers + 1 ? wanted : workers + 1;
+  size_ = std::min(wanted, workers + 1);
 }
 
 Lease::~Lease() {
@@ -289,7 +271,7 @@ bool Lease::run(int members, const Interrupt& interrupt, void (*job)(void*, Run&
     return run.live();
   }
   run.spins = members <= usable_cpus() ? kSpins : 0;
-  const std::exception_ptr error = team_->run(members, run, job, context);
+  const std::exception_ptr error = team_->run(members, run, job, context, lent_);
   if (error) std::rethrow_exception(error);
   return run.live();
 }

@@ -3,6 +3,7 @@
 // A caller leases it; who comes while it is taken runs alone, with the same bits. Members spin for
 // some microseconds at a barrier, then sleep, and at once where there are more of them than CPUs.
 // It starts at the first parallel call, never at import, and survives fork: the child starts anew.
+// Where a host lends the threads of its OpenMP runtime, they are the members instead.
 #pragma once
 
 #include <atomic>
@@ -10,6 +11,7 @@
 #include <cstdint>
 
 #include "core/float_environment.h"
+#include "rnncore/threads.h"
 #include "rnncore/types.h"
 
 namespace rnncore {
@@ -95,6 +97,7 @@ class Lease {
 
  private:
   Team* team_ = nullptr;
+  const OpenMP* lent_ = nullptr;
   int size_ = 1;
 };
 

@@ -7,7 +7,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from rnncore import backends
+from rnncore import backends, openmp
 from rnncore.backends.interface import TapeBackend
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
@@ -18,6 +18,9 @@ from rnncore.torch.call import Call
 
 DTYPES = (torch.float32, torch.float64)
 """What is computed in."""
+
+# PyTorch's operators and the engine's calls alternate: one set of threads serves both.
+openmp.borrow(torch._C.__file__)
 
 
 def obstacle() -> str | None:
