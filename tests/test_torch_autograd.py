@@ -7,7 +7,7 @@ import itertools
 import threading
 
 import pytest
-from torch_modules import LAYERS, assert_same, library, parts, run, torch
+from torch_modules import LAYERS, assert_same, library, parts, run, torch, watch_retained
 
 import rnncore as rc
 import rnncore.torch as rt
@@ -104,14 +104,7 @@ def test_a_retained_graph_gives_the_same_bits_again(cell: str) -> None:
 
 
 def test_a_tape_is_overwritten_where_it_is_used_last_and_nowhere_else(monkeypatch) -> None:
-    retained = []
-    backward = cpu.backward
-
-    def spy(*args: object, retain: bool) -> object:
-        retained.append(retain)
-        return backward(*args, retain=retain)
-
-    monkeypatch.setattr(cpu, "backward", spy)
+    retained = watch_retained(monkeypatch, cpu)
     module, x = build("lstm"), sequence(requires_grad=True)
     loss = module(x)[0].sum()
     loss.backward(retain_graph=True)

@@ -10,11 +10,23 @@ import pytest
 from emulation.build import compiler
 from hypothesis import example, given, settings
 from test_torch_parity import DOUBLE, configurations, draw_inputs
-from torch_modules import LAYERS, assert_close, assert_same, library, parts, run, torch, twins
+from torch_modules import (
+    LAYERS,
+    assert_close,
+    assert_same,
+    library,
+    parts,
+    run,
+    torch,
+    twins,
+    watch_retained,
+)
 from torch_on_emulation import TorchMemory, running
 
 import rnncore.torch as rt
+from rnncore.backends.cuda_addresses import ALIGNMENT
 from rnncore.torch import cuda, ops, packing
+from rnncore.torch.call import aligned
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler for the emulation")
 
@@ -184,14 +196,7 @@ def test_a_compiled_model_is_one_graph_with_the_same_results(
 def test_a_retained_graph_gives_the_same_bits_again(
     cell: str, options: dict, emulated: TorchMemory, monkeypatch
 ) -> None:
-    retained = []
-    backward = cuda.backward
-
-    def spy(*given: Any, retain: bool) -> Any:
-        retained.append(retain)
-        return backward(*given, retain=retain)
-
-    monkeypatch.setattr(cuda, "backward", spy)
+    retained = watch_retained(monkeypatch, cuda)
     module, x = build(cell, **options), sequence(requires_grad=True)
     leaves = [x, *module.parameters()]
     loss = module(x, lengths=[5, 3])[0].sin().sum()
@@ -239,9 +244,9 @@ def test_saved_tensors_may_be_copied_or_made_again(hook: str, emulated: TorchMem
 
 def test_a_tape_at_an_odd_address_is_copied_and_no_other() -> None:
     room = torch.arange(25, dtype=torch.float64)
-    aligned, odd = (room[at : at + 24].view(2, 3, 4) for at in (0, 1))
-    assert cuda._aligned(aligned) is aligned
-    copy = cuda._aligned(odd)
+    even, odd = (room[at : at + 24].view(2, 3, 4) for at in (0, 1))
+    assert aligned(even, ALIGNMENT) is even
+    copy = aligned(odd, ALIGNMENT)
     assert torch.equal(copy, odd)
     assert copy.data_ptr() % 16 == 0
 

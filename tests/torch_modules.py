@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -54,3 +55,16 @@ def assert_same(actual: list[Any], expected: list[Any]) -> None:
 
 def copied(module: Any) -> Any:
     return copy.deepcopy(module)
+
+
+def watch_retained(monkeypatch: pytest.MonkeyPatch, kernels: ModuleType) -> list[bool]:
+    """Return a list that will tell of each gradient whether it left its tape intact."""
+    retained = []
+    backward = kernels.backward
+
+    def spy(*given: Any, retain: bool) -> Any:
+        retained.append(retain)
+        return backward(*given, retain=retain)
+
+    monkeypatch.setattr(kernels, "backward", spy)
+    return retained

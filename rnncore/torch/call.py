@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from rnncore.cells import CellSpec
 from rnncore.torch import specification
+
+Outputs: TypeAlias = tuple[Tensor, Tensor, Tensor, Tensor]
+"""What a forward call returns: y, hn, cn and the tape."""
+
+OutputGradients: TypeAlias = tuple[Tensor | None, Tensor | None, Tensor | None]
+"""Those of y, hn and cn that a gradient starts from; None is zero."""
+
+Gradients: TypeAlias = tuple[Tensor, Tensor, Tensor, list[Tensor]]
+"""What a backward call returns: dx, dh0, dc0 and those of the parameters."""
 
 
 class Call(NamedTuple):
@@ -63,3 +72,10 @@ class Call(NamedTuple):
         """
         h, *c = spec.state_shapes(self.extent()[1])
         return self.x.new_empty(h, dtype=dtype), self.x.new_empty(c[0] if c else (0,), dtype=dtype)
+
+
+def aligned(tape: Tensor, alignment: int) -> Tensor:
+    """Return the tape, copied where whoever saved it put it at an odd address."""
+    if tape.is_contiguous() and tape.data_ptr() % alignment == 0:
+        return tape
+    return torch.empty(tape.shape, dtype=tape.dtype, device=tape.device).copy_(tape)

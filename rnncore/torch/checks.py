@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,6 +10,13 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from rnncore.torch.devices import KERNELS
+
+
+def nonlinearity(value: Any) -> str:
+    """Return what a plain recurrence may apply."""
+    if value not in ("tanh", "relu"):
+        raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {value!r}")
+    return str(value)
 
 
 def same_device(name: str, tensor: Tensor, weight: Tensor) -> None:
@@ -63,6 +71,34 @@ def shape(name: str, value: Tensor, expected: tuple[int, ...]) -> Tensor:
     if value.shape != expected:
         raise ValueError(f"{name}: expected {tuple(expected)}, got {tuple(value.shape)}")
     return value
+
+
+def state(
+    hx: Any, is_pair: bool, shapes: Sequence[tuple[int, ...]], weight: Tensor
+) -> list[Tensor]:
+    """Return the parts of a state of the expected shapes: h, and c beside it in a pair."""
+    names, parts = ["hx"], [hx]
+    if is_pair:
+        if not isinstance(hx, tuple | list) or len(hx) != 2:
+            raise ValueError(f"hx: expected a pair (h_0, c_0), got {type(hx).__name__}")
+        names, parts = ["hx[0]", "hx[1]"], list(hx)
+    for name, part, expected in zip(names, parts, shapes, strict=False):
+        shape(name, tensor(name, part), expected)
+        same_device(name, part, weight)
+    return parts
+
+
+def operands(
+    x: Tensor, state: Sequence[Tensor], weights: Sequence[Tensor]
+) -> tuple[Tensor, Tensor | None, Tensor | None, bool]:
+    """Return input, h and c in the dtype of the weights, and whether to keep a tape."""
+    x = cast("input", x, weights[0])
+    state = [cast("hx", part, weights[0]) for part in state]
+    h0, c0 = [*state, None, None][:2]
+    tracked = (x, *state, *weights)
+    no_transform(*tracked)
+    keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tracked)
+    return x, h0, c0, keep
 
 
 def lengths(value: Any, batch: int, batched: bool, device: torch.device) -> Tensor:

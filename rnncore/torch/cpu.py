@@ -14,10 +14,12 @@ from rnncore.checks import Array
 from rnncore.masks import Masks
 from rnncore.threads import get_num_threads
 from rnncore.torch import packing
-from rnncore.torch.call import Call
+from rnncore.torch.call import Call, Gradients, OutputGradients, Outputs, aligned
 
 DTYPES = (torch.float32, torch.float64)
 """What is computed in."""
+
+_ALIGNMENT = 64  # bytes of a tape's address; torch's own memory has it
 
 # PyTorch's operators and the engine's calls alternate: one set of threads serves both.
 openmp.borrow(torch._C.__file__)
@@ -34,7 +36,7 @@ def tape_width(call: Call) -> int:
     return _backend().tape_width(spec, call.is_masked(spec), call.recompute)
 
 
-def forward(call: Call, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def forward(call: Call, keep: bool) -> Outputs:
     """Run a sequence; see ``ops.forward``."""
     backend, spec, threads = _backend(), call.cell(DTYPES), num_threads()
     steps, batch = call.extent()
@@ -57,17 +59,12 @@ def forward(call: Call, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def backward(
-    tape: Tensor,
-    y: Tensor,
-    call: Call,
-    gradients: tuple[Tensor | None, Tensor | None, Tensor | None],
-    need_dx: bool,
-    retain: bool,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    tape: Tensor, y: Tensor, call: Call, gradients: OutputGradients, need_dx: bool, retain: bool
+) -> Gradients:
     """Run a sequence's gradient; see ``ops.backward``."""
     backend, spec, threads = _backend(), call.cell(DTYPES), num_threads()
     arrays = [_memory(p) for p in call.params]
-    memory = _aligned(tape).detach().numpy()
+    memory = aligned(tape, _ALIGNMENT).detach().numpy()
     packed = packing.packed_for_backward(backend, spec, arrays, memory.ctypes.data, threads)
     lengths, resets, masks = _lengths(call), _resets(call), _masks(call, spec)
     core = backend.tape_in(packed, memory, *call.extent(), lengths, resets, masks, call.recompute)
@@ -108,14 +105,6 @@ def _memory(tensor: Tensor) -> Array:
 
 def _optional(tensor: Tensor | None) -> Array | None:
     return None if tensor is None else _memory(tensor)
-
-
-def _aligned(tape: Tensor) -> Tensor:
-    """Return the tape, copied where whoever saved it put it at an odd address."""
-    if tape.is_contiguous() and tape.data_ptr() % 64 == 0:
-        return tape
-    copy = torch.empty(tape.shape, dtype=tape.dtype)  # which torch aligns to 64 bytes
-    return copy.copy_(tape)
 
 
 def _initial(call: Call) -> tuple[Array | None, Array | None]:

@@ -21,7 +21,7 @@ from rnncore.cuda import driver, errors
 from rnncore.cuda.precision import tf32_allowed
 from rnncore.errors import DeviceError
 from rnncore.torch import packing
-from rnncore.torch.call import Call
+from rnncore.torch.call import Call, Gradients, OutputGradients, Outputs, aligned
 
 DTYPES = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 """What is computed in."""
@@ -42,7 +42,7 @@ def tape_width(call: Call) -> int:
     return core.tape_width(spec, call.is_masked(spec), call.lengths is not None)
 
 
-def forward(call: Call, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def forward(call: Call, keep: bool) -> Outputs:
     """Run a sequence; see ``ops.forward``."""
     spec = call.cell(DTYPES)
     known = _known_lengths(call)
@@ -69,18 +69,13 @@ def forward(call: Call, keep: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def backward(
-    tape: Tensor,
-    y: Tensor,
-    call: Call,
-    gradients: tuple[Tensor | None, Tensor | None, Tensor | None],
-    need_dx: bool,
-    retain: bool,
-) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+    tape: Tensor, y: Tensor, call: Call, gradients: OutputGradients, need_dx: bool, retain: bool
+) -> Gradients:
     """Run a sequence's gradient; see ``ops.backward``."""
     spec = call.cell(DTYPES)
     known = _known_lengths(call)
     with _on(call.x.device) as stream:
-        tape, y = _aligned(tape), _unit_stride(y)
+        tape, y = aligned(tape, core.ALIGNMENT), _unit_stride(y)
         packer = _Packer(stream)
         packed = packing.packed_for_backward(packer, spec, call.params, tape.data_ptr(), 1)
         arrays = _take(call, spec)
@@ -221,13 +216,6 @@ def _strided(call: Call, sequence: Tensor | None) -> tuple[int, int, int]:
         return 0, 0, 0
     first, second, _ = sequence.stride()
     return (_address(sequence), *((second, first) if call.batch_first else (first, second)))
-
-
-def _aligned(tape: Tensor) -> Tensor:
-    """Return the tape, copied where whoever saved it put it at an odd address."""
-    if tape.is_contiguous() and tape.data_ptr() % core.ALIGNMENT == 0:
-        return tape
-    return torch.empty(tape.shape, dtype=tape.dtype, device=tape.device).copy_(tape)
 
 
 def _real_or_none(spec: CellSpec, tensor: Tensor | None) -> Tensor | None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from rnncore.torch.recurrent import LACKING, Recurrent
+from rnncore.layers.options import arguments
+from rnncore.torch import checks
+from rnncore.torch.recurrent import Recurrent
 
 
 class RNN(Recurrent):
@@ -61,15 +63,8 @@ class RNN(Recurrent):
         clip: float | None = None,
         recompute: bool = False,
     ) -> None:
-        given = _options(locals())
-        if nonlinearity not in ("tanh", "relu"):
-            raise ValueError(f"nonlinearity: expected 'tanh' or 'relu', got {nonlinearity!r}")
-        super().__init__(
-            f"RNN_{nonlinearity.upper()}", input_size, hidden_size, num_layers, bias, batch_first,
-            0.0 if variational else dropout, bidirectional, 0, device, dtype,
-        )  # fmt: skip
-        self.nonlinearity = nonlinearity
-        self._add_options(given, dropout)
+        given = arguments(locals())
+        super().__init__(f"RNN_{checks.nonlinearity(nonlinearity).upper()}", given)
 
 
 class LSTM(Recurrent):
@@ -131,12 +126,7 @@ class LSTM(Recurrent):
         clip: float | None = None,
         recompute: bool = False,
     ) -> None:
-        given = _options(locals())
-        super().__init__(
-            "LSTM", input_size, hidden_size, num_layers, bias, batch_first,
-            0.0 if variational else dropout, bidirectional, proj_size, device, dtype,
-        )  # fmt: skip
-        self._add_options(given, dropout)
+        super().__init__("LSTM", arguments(locals()))
 
 
 class GRU(Recurrent):
@@ -193,14 +183,4 @@ class GRU(Recurrent):
         clip: float | None = None,
         recompute: bool = False,
     ) -> None:
-        given = _options(locals())
-        super().__init__(
-            "GRU", input_size, hidden_size, num_layers, bias, batch_first,
-            0.0 if variational else dropout, bidirectional, 0, device, dtype,
-        )  # fmt: skip
-        self._add_options(given, dropout)
-
-
-def _options(local: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a constructor's options that torch lacks from its ``locals()``."""
-    return {name: value for name, value in local.items() if name in LACKING}
+        super().__init__("GRU", arguments(locals()))

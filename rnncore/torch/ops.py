@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, library
 
 from rnncore.torch import checks
-from rnncore.torch.call import Call
+from rnncore.torch.call import Call, Gradients, Outputs
 from rnncore.torch.devices import KERNELS, kernels_of
 
 _CALL = (
@@ -33,7 +33,7 @@ _RESULTS = "(Tensor, Tensor, Tensor, Tensor[])"
     device_types=tuple(KERNELS),
     schema=f"({_CALL}, bool keep, bool consume) -> (Tensor, Tensor, Tensor, Tensor)",
 )
-def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def forward(*args: Any) -> Outputs:
     """Run a sequence.
 
     Parameters
@@ -65,7 +65,7 @@ def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         Empty without `keep`.
     """
     *call, keep, _ = args
-    results: tuple[Tensor, Tensor, Tensor, Tensor] = kernels_of(call[0]).forward(Call(*call), keep)
+    results: Outputs = kernels_of(call[0]).forward(Call(*call), keep)
     return results
 
 
@@ -75,10 +75,10 @@ def forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     device_types=tuple(KERNELS),
     schema=f"(Tensor tape, Tensor y, {_CALL}, {_GRADIENTS}) -> {_RESULTS}",
 )
-def backward(*args: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+def backward(*args: Any) -> Gradients:
     """Run the gradient of :func:`forward`; returns dx, dh0, dc0 and those of the parameters."""
     tape, y, *call, dy, dhn, dcn, need_dx = args
-    results: tuple[Tensor, Tensor, Tensor, list[Tensor]] = kernels_of(y).backward(
+    results: Gradients = kernels_of(y).backward(
         tape, y, Call(*call), (dy, dhn, dcn), need_dx, retain=True
     )
     return results
@@ -88,7 +88,7 @@ def backward(*args: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
 
 
 @forward.register_fake
-def _fake_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fake_forward(*args: Any) -> Outputs:
     *given, keep, _ = args
     call = Call(*given)
     kernels = kernels_of(call.x)
@@ -99,7 +99,7 @@ def _fake_forward(*args: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 @backward.register_fake
-def _fake_backward(*args: Any) -> tuple[Tensor, Tensor, Tensor, list[Tensor]]:
+def _fake_backward(*args: Any) -> Gradients:
     _, _, *given, _, _, _, need_dx = args
     call = Call(*given)
     spec = call.cell(kernels_of(call.x).DTYPES)

@@ -61,12 +61,23 @@ class Recurrent(torch.nn.RNNBase):
     variational: bool = False
     recompute: bool = False
 
+    def __init__(self, mode: str, given: Mapping[str, Any]) -> None:
+        """Build what torch's module is from its own arguments, and add the options it lacks."""
+        lacking = {name: value for name, value in given.items() if name in LACKING}
+        own = {name: value for name, value in given.items() if name not in LACKING}
+        nonlinearity, dropout = own.pop("nonlinearity", None), own.pop("dropout")
+        # torch warns of dropout with one layer, where a variational one acts
+        super().__init__(mode, dropout=0.0 if lacking["variational"] else dropout, **own)
+        if nonlinearity is not None:
+            self.nonlinearity = nonlinearity
+        self._add_options(lacking, dropout)
+
     def _add_options(self, given: Mapping[str, Any], dropout: float) -> None:
         """Check and keep the options that torch lacks, and draw their parameters."""
         chosen = {name: value for name, value in given.items() if value != LACKING[name]}
         if not chosen:
             return
-        if given["variational"]:  # torch warns of dropout with one layer, where this one acts
+        if given["variational"]:
             self.dropout = probability("dropout", dropout)
         self.recompute = flag("recompute", chosen.pop("recompute", False))
         sizes = {"input_size": self.input_size, "hidden_size": self.hidden_size}
@@ -185,12 +196,7 @@ class Recurrent(torch.nn.RNNBase):
     def _run(self, given: _Input, state: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Call the operator; returns y and the parts of the final state."""
         weights = [getattr(self, name) for name in self.param_names or self._flat_weights_names]
-        x = checks.cast("input", given.x, weights[0])
-        state = [checks.cast("hx", part, weights[0]) for part in state]
-        h0, c0 = [*state, None, None][:2]
-        tracked = (x, *state, *weights)
-        checks.no_transform(*tracked)
-        keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tracked)
+        x, h0, c0, keep = checks.operands(given.x, state, weights)
         masks = self._draw_masks(x, given.batch_first) if self.training else []
         y, hn, cn, _ = ops.forward(
             x, h0, c0, weights, given.lengths, given.resets, masks,
@@ -200,9 +206,9 @@ class Recurrent(torch.nn.RNNBase):
 
     def _spec(self) -> str:
         directions = 2 if self.bidirectional else 1
-        return (
-            f"{self.cell} {self.input_size} {self.hidden_size} {self.num_layers} {directions} "
-            f"{self.proj_size} {int(self.bias)} {self.nonlinearity} {self.cell_options}"
+        sizes = (self.input_size, self.hidden_size, self.num_layers, directions, self.proj_size)
+        return specification.write(
+            self.cell, sizes, self.bias, self.nonlinearity, self.cell_options
         )
 
     def _draw_masks(self, x: Tensor, batch_first: bool) -> list[Tensor]:
@@ -237,19 +243,12 @@ class Recurrent(torch.nn.RNNBase):
         if hx is None:
             return []
         rows = self.num_layers * (2 if self.bidirectional else 1)
-        widths = [self.proj_size or self.hidden_size]
-        names, parts = ["hx"], [hx]
-        if self.cell == "lstm":
-            if not isinstance(hx, tuple | list) or len(hx) != 2:
-                raise ValueError(f"hx: expected a pair (h_0, c_0), got {type(hx).__name__}")
-            names, parts, widths = ["hx[0]", "hx[1]"], list(hx), [*widths, self.hidden_size]
-        taken = []
-        for name, part, width in zip(names, parts, widths, strict=True):
-            expected = (rows, batch, width) if batched else (rows, width)
-            checks.shape(name, checks.tensor(name, part), expected)
-            checks.same_device(name, part, self.weight_ih_l0)
-            taken.append(part if batched else part.unsqueeze(1))
-        return taken
+        shapes = [
+            (rows, batch, width) if batched else (rows, width)
+            for width in (self.proj_size or self.hidden_size, self.hidden_size)
+        ]
+        parts = checks.state(hx, self.cell == "lstm", shapes, self.weight_ih_l0)
+        return parts if batched else [part.unsqueeze(1) for part in parts]
 
     def _give_state(self, parts: Sequence[Tensor]) -> Any:
         return tuple(parts) if self.cell == "lstm" else parts[0]

@@ -28,6 +28,21 @@ NAMES = {
 """What the engine calls the dtypes that it computes in, the last two on GPUs alone."""
 
 
+def write(
+    cell: str,
+    sizes: tuple[int, int, int, int, int],
+    bias: bool,
+    nonlinearity: str,
+    options: str = PLAIN,
+) -> str:
+    """Return the text of a recurrence with the sizes ``D H L K P``; :func:`read` is its inverse."""
+    inputs, units, layers, directions, projection = sizes
+    return (
+        f"{cell} {inputs} {units} {layers} {directions} {projection} {int(bias)} "
+        f"{nonlinearity} {options}"
+    )
+
+
 def write_options(options: Mapping[str, Any]) -> str:
     """Return the text of those fields of a ``CellSpec`` that differ from its defaults."""
     chosen = {name: value for name, value in options.items() if value != getattr(CellSpec, name)}

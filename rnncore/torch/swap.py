@@ -7,7 +7,7 @@ whoever refers to it know nothing of it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 
 import torch
 from torch.nn import Module
@@ -57,12 +57,7 @@ class Accelerated:
     def __enter__(self) -> Accelerated:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.restore()
 
     def __repr__(self) -> str:
