@@ -45,10 +45,10 @@ DATA = {
     "forecast.py": ("series", "ETDataset"),
     "next_close.py": ("prices", "oil-prices"),
 }
-# What the jobs import, no examples themselves.
+# What examples import, none themselves.
 SHARED = {
-    "jobs.py", "pairs.py", "prices.py", "scores.py", "several_steps.py", "statistical_models.py",
-    "time_series.py",
+    "distributed_training.py", "jobs.py", "pairs.py", "prices.py", "scores.py", "several_steps.py",
+    "statistical_models.py", "time_series.py",
 }  # fmt: skip
 JOBS = {"dance_type.py", "names.py", "next_chord.py", "spoken_digits.py"}  # tested in test_jobs_*
 
