@@ -6,7 +6,7 @@ from typing import Any
 
 from rnncore.checks import Array, choice
 from rnncore.layers.base import Layer
-from rnncore.models.parts import apply, reverse_features, taken_layer
+from rnncore.models.parts import reverse_features
 from rnncore.models.pooling import REDUCTIONS, pool
 from rnncore.models.sequence_model import SequenceModel
 
@@ -49,7 +49,6 @@ class Classifier(SequenceModel):
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
-        layer = taken_layer("layer", layer)
         super().__init__(layer, classes, vocabulary=vocabulary, dropout=dropout, seed=seed)
         self.reduce = choice("reduce", reduce, REDUCTIONS)
         self._reverse = reverse_features(layer) if self.reduce == "last" else 0
@@ -67,9 +66,9 @@ class Classifier(SequenceModel):
         pooled, weights = pool(y, lengths, self.reduce, self._reverse)
         if train:
             self._kept = weights
-        return apply(self.output, apply(self.output_dropout, pooled, train), train)
+        return self._leave(pooled, train)
 
     def backward(self, dlogits: Any) -> Array | None:
         """Add all gradients into ``grads``; return that of ``x``, None where x is indices."""
-        dpooled = self.output_dropout.backward(self.output.backward(dlogits))
+        dpooled = self._leave_back(dlogits)
         return self._run_back(self._take_kept() * dpooled)

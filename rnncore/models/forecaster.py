@@ -6,7 +6,7 @@ from typing import Any
 
 from rnncore.checks import Array, size
 from rnncore.layers.base import Layer
-from rnncore.models.parts import apply, reverse_features, taken_layer
+from rnncore.models.parts import reverse_features
 from rnncore.models.pooling import pool
 from rnncore.models.sequence_model import SequenceModel
 
@@ -45,7 +45,6 @@ class Forecaster(SequenceModel):
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
-        layer = taken_layer("layer", layer)
         self.columns, self.horizon = size("columns", columns), size("horizon", horizon)
         super().__init__(layer, self.columns * self.horizon, dropout=dropout, seed=seed)
         self._reverse = reverse_features(layer)
@@ -62,11 +61,11 @@ class Forecaster(SequenceModel):
         last, weights = pool(self._run(x, lengths, train), lengths, "last", self._reverse)
         if train:
             self._kept = weights
-        flat = apply(self.output, apply(self.output_dropout, last, train), train)
+        flat = self._leave(last, train)
         return flat.reshape(-1, self.horizon, self.columns).swapaxes(0, 1)
 
     def backward(self, dforecast: Any) -> Array | None:
         """Add all gradients into ``grads`` and return that of ``x``."""
         rows = self._device.any_array("dforecast", dforecast).swapaxes(0, 1)
-        dflat = self.output.backward(rows.reshape(len(rows), self.horizon * self.columns))
-        return self._run_back(self._take_kept() * self.output_dropout.backward(dflat))
+        dlast = self._leave_back(rows.reshape(len(rows), self.horizon * self.columns))
+        return self._run_back(self._take_kept() * dlast)

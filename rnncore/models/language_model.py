@@ -9,7 +9,6 @@ import numpy as np
 from rnncore import nn
 from rnncore.checks import Array, flag
 from rnncore.layers.base import Layer
-from rnncore.models.parts import apply, taken_layer
 from rnncore.models.search import Step
 from rnncore.models.sequence_model import SequenceModel
 
@@ -50,6 +49,8 @@ class LanguageModel(SequenceModel):
     (5, 3, 20)
     """
 
+    _takes_stateful = True
+
     def __init__(
         self,
         vocabulary: int,
@@ -59,7 +60,6 @@ class LanguageModel(SequenceModel):
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
-        layer = taken_layer("layer", layer, stateful=True)
         super().__init__(layer, vocabulary, vocabulary=vocabulary, dropout=dropout, seed=seed)
         if flag("tied", tied):
             self._tie()
@@ -91,12 +91,11 @@ class LanguageModel(SequenceModel):
 
     def forward(self, x: Any) -> Array:
         """Return logits ``(T, N, vocabulary)`` with dropout, and keep what ``backward`` needs."""
-        y = self._run(x, None, train=True)
-        return apply(self.output, apply(self.output_dropout, y, train=True), train=True)
+        return self._leave(self._run(x, None, train=True), train=True)
 
     def backward(self, dlogits: Any) -> None:
         """Add all gradients into ``grads``, back to the start of the batch."""
-        self._run_back(self.output_dropout.backward(self.output.backward(dlogits)))
+        self._run_back(self._leave_back(dlogits))
 
     def stepper(self) -> Step:
         """Return a step for :func:`sample` and :func:`beam_search`: the layer frozen as it is."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 from rnncore import nn
 from rnncore.checks import Array
 from rnncore.layers.base import Layer
-from rnncore.models.parts import apply, seeds
+from rnncore.models.parts import apply, seeds, taken_layer
 
 
 class SequenceModel(nn.Module):
@@ -18,7 +18,8 @@ class SequenceModel(nn.Module):
     Parameters
     ----------
     layer : layer
-        Any recurrent layer or stack that takes time first. The model works on this very layer.
+        Any recurrent layer or stack that takes time first, and is not stateful unless the subclass
+        says so. The model works on this very layer.
     outputs : int
         Size of the last linear map's result.
     vocabulary : int, optional
@@ -30,6 +31,8 @@ class SequenceModel(nn.Module):
         Of everything but the layer.
     """
 
+    _takes_stateful: ClassVar[bool] = False
+
     def __init__(
         self,
         layer: Layer,
@@ -39,6 +42,7 @@ class SequenceModel(nn.Module):
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
+        layer = taken_layer("layer", layer, self._takes_stateful)
         super().__init__(layer.dtype, layer.device)
         drawn = seeds(seed, 4)
         common: Any = {"dtype": layer.dtype, "device": layer.device}
@@ -61,6 +65,15 @@ class SequenceModel(nn.Module):
         x = self._enter(x, train)
         y: Array = (self.layer.forward if train else self.layer)(x, lengths=lengths)[0]
         return y
+
+    def _leave(self, features: Array, train: bool) -> Array:
+        """Return what dropout and the linear map make of features."""
+        return apply(self.output, apply(self.output_dropout, features, train), train)
+
+    def _leave_back(self, dy: Any) -> Array:
+        """Take the gradient of ``_leave``'s result back to the features."""
+        dfeatures: Array = self.output_dropout.backward(self.output.backward(dy))
+        return dfeatures
 
     def _run_back(self, dy: Array) -> Array | None:
         """Take the gradient of ``_run``'s result back to ``x``; None where x is indices."""

@@ -6,7 +6,6 @@ from typing import Any
 
 from rnncore.checks import Array
 from rnncore.layers.base import Layer
-from rnncore.models.parts import apply, taken_layer
 from rnncore.models.sequence_model import SequenceModel
 
 
@@ -49,7 +48,6 @@ class Tagger(SequenceModel):
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
-        layer = taken_layer("layer", layer)
         super().__init__(layer, classes, vocabulary=vocabulary, dropout=dropout, seed=seed)
 
     def __call__(self, x: Any, lengths: Any = None) -> Array:
@@ -61,9 +59,8 @@ class Tagger(SequenceModel):
         return self._tag(x, lengths, train=True)
 
     def _tag(self, x: Any, lengths: Any, train: bool) -> Array:
-        y = self._run(x, lengths, train)
-        return apply(self.output, apply(self.output_dropout, y, train), train)
+        return self._leave(self._run(x, lengths, train), train)
 
     def backward(self, dlogits: Any) -> Array | None:
         """Add all gradients into ``grads``; return that of ``x``, None where x is indices."""
-        return self._run_back(self.output_dropout.backward(self.output.backward(dlogits)))
+        return self._run_back(self._leave_back(dlogits))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rnncore import devices
@@ -46,21 +46,19 @@ def settle(device: Device, held: list[tuple[Any, Any]]) -> None:
 
 def on_host(state: dict[str, Any]) -> dict[str, Any]:
     """Return a module's attributes with its arrays in host memory, where copies travel."""
-    device = state["_device"]
-    if device is HOST:
-        return state
-    return state | {
-        kind: {name: device.download(array) for name, array in state[kind].items()} for kind in HELD
-    }
+    return _held_elsewhere(state, state["_device"].download)
 
 
 def on_device(state: dict[str, Any]) -> dict[str, Any]:
     """Return the attributes that :func:`on_host` returned with arrays where the module is."""
-    device = state["_device"]
-    if device is HOST:
+    return _held_elsewhere(state, state["_device"].upload)
+
+
+def _held_elsewhere(state: dict[str, Any], move: Callable[[Array], Array]) -> dict[str, Any]:
+    if state["_device"] is HOST:
         return state
     return state | {
-        kind: {name: device.upload(array) for name, array in state[kind].items()} for kind in HELD
+        kind: {name: move(array) for name, array in state[kind].items()} for kind in HELD
     }
 
 

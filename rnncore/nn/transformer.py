@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -17,25 +17,34 @@ from rnncore.nn.transformer_blocks import Block, DecoderBlock, EncoderBlock, che
 class _Transformer(SequenceModule):
     """What both have in common: the blocks, the last norm, the layout."""
 
+    _block: ClassVar[type[EncoderBlock] | type[DecoderBlock]]
     layers: Sequence[Block]
 
     def __init__(
         self,
-        kind: type[EncoderBlock] | type[DecoderBlock],
-        num_layers: int,
-        options: tuple[Any, ...],
-        final_norm: bool | None,
-        batch_first: bool,
-        dtype: str,
-        device: str,
-        seed: int | None,
+        embed_dim: int,
+        num_heads: int,
+        num_layers: int = 1,
+        *,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str = "relu",
+        norm_first: bool = False,
+        final_norm: bool | None = None,
+        batch_first: bool = False,
+        dtype: str = "float32",
+        device: str = "cpu",
+        seed: int | None = None,
     ) -> None:
         super().__init__(batch_first, dtype, device)
-        given = checked_options(*options, self.dtype, device)
+        given = checked_options(
+            embed_dim, num_heads, dim_feedforward, dropout, activation, norm_first,
+            self.dtype, device,
+        )  # fmt: skip
         self.embed_dim, self.num_layers = given.embed_dim, size("num_layers", num_layers)
         last = given.norm_first if final_norm is None else flag("final_norm", final_norm)
         seeds = np.random.SeedSequence(seed).spawn(self.num_layers)
-        self.layers = [kind(given, child) for child in seeds]
+        self.layers = [self._block(given, child) for child in seeds]
         self.norm = LayerNorm(self.embed_dim, dtype=dtype, device=device) if last else None
 
     def _options(self) -> str:
@@ -102,25 +111,8 @@ class TransformerEncoder(_Transformer):
     ((5, 3, 8), 0.0)
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        num_layers: int = 1,
-        *,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str = "relu",
-        norm_first: bool = False,
-        final_norm: bool | None = None,
-        batch_first: bool = False,
-        dtype: str = "float32",
-        device: str = "cpu",
-        seed: int | None = None,
-    ) -> None:
-        options = (embed_dim, num_heads, dim_feedforward, dropout, activation, norm_first)
-        common = (final_norm, batch_first, dtype, device, seed)
-        super().__init__(EncoderBlock, num_layers, options, *common)
+    _block = EncoderBlock
+    layers: Sequence[EncoderBlock]
 
     def __call__(self, x: Any, lengths: object = None, causal: bool = False) -> Array:
         """Encode without dropout.
@@ -154,7 +146,7 @@ class TransformerEncoder(_Transformer):
         """
         (extent, past), dy = self._take_dy(dy)
         for block in reversed(self.layers):
-            dy = block.backward(dy)  # type: ignore[attr-defined]
+            dy = block.backward(dy)
         return sequences.give(self._layout, sequences.without(dy, past), extent)
 
     def _run(self, x: Any, lengths: object, causal: bool, train: bool) -> Array:
@@ -163,7 +155,7 @@ class TransformerEncoder(_Transformer):
         causal = flag("causal", causal)
         y, ends = sequences.without(taken.values, past), _ends(past)
         for block in self.layers:
-            y = block.run(y, ends, causal, train)  # type: ignore[attr-defined]
+            y = block.run(y, ends, causal, train)
         y = self._last(y, past, train)
         if train:
             self._kept = (taken.extent, past)
@@ -197,25 +189,8 @@ class TransformerDecoder(_Transformer):
     ((4, 3, 8), (5, 3, 8))
     """
 
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        num_layers: int = 1,
-        *,
-        dim_feedforward: int = 2048,
-        dropout: float = 0.1,
-        activation: str = "relu",
-        norm_first: bool = False,
-        final_norm: bool | None = None,
-        batch_first: bool = False,
-        dtype: str = "float32",
-        device: str = "cpu",
-        seed: int | None = None,
-    ) -> None:
-        options = (embed_dim, num_heads, dim_feedforward, dropout, activation, norm_first)
-        common = (final_norm, batch_first, dtype, device, seed)
-        super().__init__(DecoderBlock, num_layers, options, *common)
+    _block = DecoderBlock
+    layers: Sequence[DecoderBlock]
 
     def __call__(
         self,
@@ -272,7 +247,7 @@ class TransformerDecoder(_Transformer):
         (extent, past, seen, unseen), dy = self._take_dy(dy)
         dmemory: Any = None
         for block in reversed(self.layers):
-            dy, part = block.backward(dy)  # type: ignore[attr-defined]
+            dy, part = block.backward(dy)
             dmemory = part if dmemory is None else dmemory + part
         dx = sequences.give(self._layout, sequences.without(dy, past), extent)
         return dx, sequences.give(self._layout, sequences.without(dmemory, unseen), seen)
@@ -290,7 +265,7 @@ class TransformerDecoder(_Transformer):
         causal = flag("causal", causal)
         y, ends = sequences.without(taken.values, past), (_ends(past), _ends(unseen))
         for block in self.layers:
-            y = block.run(y, looked_at.values, ends, causal, train)  # type: ignore[attr-defined]
+            y = block.run(y, looked_at.values, ends, causal, train)
         y = self._last(y, past, train)
         if train:
             self._kept = (taken.extent, past, looked_at.extent, unseen)

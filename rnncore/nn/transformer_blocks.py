@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
@@ -41,20 +41,21 @@ def checked_options(*values: Any) -> BlockOptions:
 class Block(Module):
     """Add to a sequence what sublayers make of it: ``x + f(norm(x))``, or ``norm(x + f(x))``.
 
-    Sequences are ``(N, T, E)``.
+    Sequences are ``(N, T, E)``. The first sublayer is self-attention, the last feed-forward.
 
     Parameters
     ----------
     options : BlockOptions
         Sizes and the like.
-    sublayers : int
-        How many there are, the feed-forward one last.
     seed : SeedSequence
         Of the initial values and masks.
     """
 
-    def __init__(self, options: BlockOptions, sublayers: int, seed: np.random.SeedSequence) -> None:
+    sublayers: ClassVar[int]
+
+    def __init__(self, options: BlockOptions, seed: np.random.SeedSequence) -> None:
         super().__init__(options.dtype, options.device)
+        sublayers = self.sublayers
         width, hidden = options.embed_dim, options.dim_feedforward
         common: dict[str, Any] = {"dtype": options.dtype, "device": options.device}
         self._options_given = options
@@ -65,6 +66,7 @@ class Block(Module):
         self.linear2 = Linear(hidden, width, **common, seed=seeds[2])
         self._norms = [LayerNorm(width, **common) for _ in range(sublayers)]
         self._drops = [Dropout(options.dropout, **common, seed=s) for s in seeds[3:][:sublayers]]
+        self.self_attn = self._make_attention(0)
 
     def _make_attention(self, place: int) -> MultiHeadAttention:
         options = self._options_given
@@ -120,19 +122,9 @@ class Block(Module):
 
 
 class EncoderBlock(Block):
-    """Self-attention, then a feed-forward layer.
+    """Self-attention, then a feed-forward layer."""
 
-    Parameters
-    ----------
-    options : BlockOptions
-        Sizes and the like.
-    seed : SeedSequence
-        Of the initial values and masks.
-    """
-
-    def __init__(self, options: BlockOptions, seed: np.random.SeedSequence) -> None:
-        super().__init__(options, 2, seed)
-        self.self_attn = self._make_attention(0)
+    sublayers = 2
 
     def run(self, x: Array, lengths: object, causal: bool, train: bool) -> Array:
         """Return the block's result of ``x (N, T, E)``."""
@@ -147,19 +139,12 @@ class EncoderBlock(Block):
 
 
 class DecoderBlock(Block):
-    """Self-attention, attention over a memory, then a feed-forward layer.
+    """Self-attention, attention over a memory, then a feed-forward layer."""
 
-    Parameters
-    ----------
-    options : BlockOptions
-        Sizes and the like.
-    seed : SeedSequence
-        Of the initial values and masks.
-    """
+    sublayers = 3
 
     def __init__(self, options: BlockOptions, seed: np.random.SeedSequence) -> None:
-        super().__init__(options, 3, seed)
-        self.self_attn = self._make_attention(0)
+        super().__init__(options, seed)
         self.multihead_attn = self._make_attention(1)
 
     def run(
