@@ -18,7 +18,46 @@ from rnncore.layers.listening import GradientListener
 from rnncore.sequences import Tape
 
 
-class Parametrised:
+class Movable:
+    """Move what is held between devices: bring all of it first, which may fail, then settle."""
+
+    def to(self, device: str) -> Self:
+        """Move parameters, gradients, and what else is held, to a device.
+
+        That is a carried state, vectors that are not trained, and all parts; what is tied stays
+        tied. Older tapes become foreign, and ``backward`` needs a new ``forward``.
+
+        Parameters
+        ----------
+        device : {"cpu", "cuda", "cuda:0", ...}
+            ``"cuda"`` is the GPU that is current in CuPy.
+
+        Returns
+        -------
+        self
+            Either moved as a whole or, after an error, as it was.
+
+        Raises
+        ------
+        DeviceError
+            If the device is not there.
+        NotImplementedError
+            If a layer has a dtype that is not on that device.
+        """
+        target = devices.get(options.device(device))
+        self._settle(target, self._brought(target))
+        return self
+
+    def _brought(self, device: Device) -> Any:
+        """Return what is held, as it will lie on another device; nothing changes yet."""
+        raise NotImplementedError
+
+    def _settle(self, device: Device, brought: Any) -> None:
+        """Hold what :meth:`_brought` returned from now on. It does not fail."""
+        raise NotImplementedError
+
+
+class Parametrised(Movable):
     """Hold parameters by name, and gradients under the same names once they are asked for."""
 
     def __init__(self, params: dict[str, Array], device: Device = HOST) -> None:
@@ -85,37 +124,11 @@ class Parametrised:
                 self._params[name][...] = value
         self._params_changed()
 
-    def to(self, device: str) -> Self:
-        """Move parameters, gradients and a carried state to a device; older tapes become foreign.
-
-        Parameters
-        ----------
-        device : {"cpu", "cuda", "cuda:0", ...}
-            ``"cuda"`` is the GPU that is current in CuPy.
-
-        Returns
-        -------
-        self
-            Either moved as a whole or, after an error, as it was.
-
-        Raises
-        ------
-        DeviceError
-            If the device is not there.
-        NotImplementedError
-            If layers of this dtype are not on that device.
-        """
-        target = devices.get(options.device(device))
-        self._settle(target, self._brought(target))
-        return self
-
     def _brought(self, device: Device) -> Any:
-        """Return what is held, as it will lie on another device; nothing changes yet."""
         grads = self._grads
         return _all_brought(device, self._params), grads and _all_brought(device, grads)
 
     def _settle(self, device: Device, brought: Any) -> None:
-        """Hold what :meth:`_brought` returned from now on. It does not fail."""
         params, self._grads = brought
         self._params.update(params)
         self._device = device

@@ -13,12 +13,12 @@ from rnncore.checks import Array
 from rnncore.devices import Device
 from rnncore.layers import options
 from rnncore.layers.listening import GradientListener, telling
-from rnncore.layers.parameters import Parametrised, checked_entries
+from rnncore.layers.parameters import Movable, Parametrised, checked_entries
 from rnncore.nn import moves
 from rnncore.nn.tying import Entry, Shared, untied
 
 
-class Module:
+class Module(Movable):
     """Hold parameters, their gradients and the modules or layers assigned as attributes.
 
     A module made of parts assigns them, or lists of them, as attributes and writes its own
@@ -94,38 +94,10 @@ class Module:
                 return holder._device
         return self._device
 
-    def to(self, device: str) -> Self:
-        """Move parameters, gradients and fixed vectors to a device, those of all parts included.
-
-        What is tied stays tied. What the last ``forward`` kept is forgotten.
-
-        Parameters
-        ----------
-        device : {"cpu", "cuda", "cuda:0", ...}
-            ``"cuda"`` is the GPU that is current in CuPy.
-
-        Returns
-        -------
-        self
-            Either moved as a whole or, after an error, as it was.
-
-        Raises
-        ------
-        DeviceError
-            If the device is not there.
-        NotImplementedError
-            If a layer inside has a dtype that is not on that device.
-        """
-        target = devices.get(options.device(device))
-        self._settle(target, self._brought(target))
-        return self
-
     def _brought(self, device: Device) -> Any:
-        """Return what everything inside holds, as it will lie on another device."""
         return moves.brought((holder for _, holder in self._holders()), device)
 
     def _settle(self, device: Device, brought: Any) -> None:
-        """Hold what :meth:`_brought` returned from now on. It does not fail."""
         moves.settle(device, brought)
 
     def _settle_own(self, device: Device, own: tuple[dict[str, Array], ...]) -> None:
