@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from tolerances import FINITE_DIFFERENCE, FINITE_DIFFERENCE_STEP
 
+from rnncore import nn
+
 
 def differences(value: Callable[[], float], array: np.ndarray) -> np.ndarray:
     """Return the gradient of a value by the entries of an array, moved in place."""
@@ -59,6 +61,27 @@ def stir(module, seed: int = 5) -> None:
     draw = np.random.default_rng(seed)
     for value in module.params.values():
         value += 0.3 * draw.standard_normal(value.shape)
+
+
+class Reader(nn.Module):
+    """A module of parts: ``embedding``, ``gru`` and ``output``, which a subclass makes."""
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        y, _ = self.gru.forward(self.embedding.forward(x))
+        return self.output.forward(y)
+
+    def backward(self, dy: np.ndarray) -> None:
+        dx, _ = self.gru.backward(self.output.backward(dy))
+        self.embedding.backward(dx)
+
+
+def assert_own_gradients_match_differences(model: Reader, x: np.ndarray, dy: np.ndarray) -> None:
+    """Compare the gradients of the parameters after one pass from zero."""
+    model.forward(x)
+    model.backward(dy)
+    for name, param in model.params.items():
+        expected = differences(lambda: float((model.forward(x) * dy).sum()), param)
+        np.testing.assert_allclose(model.grads[name], expected, **FINITE_DIFFERENCE, err_msg=name)
 
 
 def assert_close(got: np.ndarray, expected, name: str = "") -> None:

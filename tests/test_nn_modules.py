@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from modules import differences, drawn
+from modules import Reader, assert_own_gradients_match_differences, differences, drawn
 from tolerances import FINITE_DIFFERENCE, LARGEST_ENTRY
 
 import rnncore as rc
@@ -162,7 +162,7 @@ def test_dropout_of_zero_changes_nothing() -> None:
         nn.Dropout(1.0)
 
 
-class Tagger(nn.Module):
+class Tagger(Reader):
     """A module of parts: embedding, recurrent layer, linear."""
 
     def __init__(self) -> None:
@@ -170,14 +170,6 @@ class Tagger(nn.Module):
         self.embedding = nn.Embedding(7, 4, dtype="float64", seed=0)
         self.gru = rc.GRU(4, 5, dtype="float64", seed=1)
         self.output = nn.Linear(5, 3, dtype="float64", seed=2)
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        y, _ = self.gru.forward(self.embedding.forward(x))
-        return self.output.forward(y)
-
-    def backward(self, dy: np.ndarray) -> None:
-        dx, _ = self.gru.backward(self.output.backward(dy))
-        self.embedding.backward(dx)
 
 
 def test_a_module_of_parts_has_their_parameters_and_gradients() -> None:
@@ -187,11 +179,7 @@ def test_a_module_of_parts_has_their_parameters_and_gradients() -> None:
         "gru.bias_hh_l0", "output.weight", "output.bias",
     }  # fmt: skip
     x, dy = np.array([[0, 3], [6, 3], [1, 1]]), drawn(3, 2, 3)
-    tagger.forward(x)
-    tagger.backward(dy)
-    for name, param in tagger.params.items():
-        expected = differences(lambda: float((tagger.forward(x) * dy).sum()), param)
-        np.testing.assert_allclose(tagger.grads[name], expected, **FINITE_DIFFERENCE, err_msg=name)
+    assert_own_gradients_match_differences(tagger, x, dy)
     assert tagger.num_parameters == sum(value.size for value in tagger.params.values())
     tagger.zero_grad()
     assert not any(value.any() for value in tagger.grads.values())

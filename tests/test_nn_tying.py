@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from modules import assert_close, differences, drawn
-from tolerances import FINITE_DIFFERENCE
+from modules import Reader, assert_close, assert_own_gradients_match_differences, drawn
 
 import rnncore as rc
 from rnncore import nn, train
@@ -17,7 +16,7 @@ from rnncore import nn, train
 WORDS, WIDTH = 7, 4
 
 
-class Language(nn.Module):
+class Language(Reader):
     """Predict the next word with the table that read the last one."""
 
     def __init__(self, seed: int = 0) -> None:
@@ -25,14 +24,6 @@ class Language(nn.Module):
         self.embedding = nn.Embedding(WORDS, WIDTH, dtype="float64", seed=seed)
         self.gru = rc.GRU(WIDTH, WIDTH, dtype="float64", seed=seed + 1)
         self.output = nn.Linear(WIDTH, WORDS, weight=self.embedding, dtype="float64", seed=2)
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        y, _ = self.gru.forward(self.embedding.forward(x))
-        return self.output.forward(y)
-
-    def backward(self, dy: np.ndarray) -> None:
-        dx, _ = self.gru.backward(self.output.backward(dy))
-        self.embedding.backward(dx)
 
 
 X = np.array([[0, 3], [6, 3], [1, 1]])
@@ -49,11 +40,7 @@ def assert_tied(model: Language) -> None:
 def test_a_tied_weight_is_one_parameter_with_both_gradients() -> None:
     model, dy = Language(), drawn(3, 2, WORDS)
     assert "embedding.weight" in model.params
-    model.forward(X)
-    model.backward(dy)
-    for name, param in model.params.items():
-        expected = differences(lambda: float((model.forward(X) * dy).sum()), param)
-        np.testing.assert_allclose(model.grads[name], expected, **FINITE_DIFFERENCE, err_msg=name)
+    assert_own_gradients_match_differences(model, X, dy)
     assert model.num_parameters == sum(value.size for value in model.params.values())
     assert_tied(model)
 
