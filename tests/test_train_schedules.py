@@ -101,6 +101,17 @@ def test_schedules_are_plain_data(schedule: train.Schedule) -> None:
         schedule.load_state_dict({"unknown": 1})
 
 
+@pytest.mark.parametrize(("numbers", "name"), [
+    ((-1.0, 9), "peak"), ((1.0, -9), "updates"), ((1.0, 9, -2), "warmup"),
+    ((1.0, 9, 2, -0.1), "final"),
+])  # fmt: skip
+def test_a_warmup_with_a_cosine_refuses_senseless_numbers_by_their_own_names(
+    numbers: tuple, name: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{name}: expected at least"):
+        train.WarmupCosine(*numbers)
+
+
 @pytest.mark.parametrize("make", [
     lambda: train.Constant(-1.0), lambda: train.Step(1.0, every=0), lambda: train.Cosine(1.0, 0),
     lambda: train.Plateau(1.0, divisor=1.0), lambda: train.OneCycle(1.0, 10, rising=1.0),

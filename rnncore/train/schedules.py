@@ -227,6 +227,9 @@ class WarmupCosine(Schedule):
     warmup: int = 0
     final: float = 0.0
 
+    def __post_init__(self) -> None:
+        at_least(0, peak=self.peak, updates=self.updates, warmup=self.warmup, final=self.final)
+
     def __call__(self, update: int) -> float:
         """Return the learning rate of one update, counted from 0."""
         falling = Cosine(self.peak, max(1, self.updates - self.warmup), self.final)
