@@ -346,6 +346,20 @@ def test_evaluating_weighs_every_target_the_same() -> None:
     assert train.evaluate(model, loss, []) == 0.0
 
 
+@pytest.mark.parametrize(("loss", "targets"), [
+    (nn.SoftmaxCrossEntropy(ignore_index=0), np.array([2, 0, 0, 0, 1, 1, 2])),
+    (nn.MeanSquaredError(), np.arange(-7, 14).reshape(7, 3)),
+])  # fmt: skip
+def test_evaluating_weighs_a_batch_by_the_targets_that_its_loss_is_the_mean_of(
+    loss: nn.SoftmaxCrossEntropy | nn.MeanSquaredError, targets: np.ndarray
+) -> None:
+    model = nn.Linear(4, 3, dtype="float64", seed=0)
+    x = np.random.default_rng(0).standard_normal((7, 4))
+    batches = [(x[:4], targets[:4]), (x[4:], targets[4:])]
+    whole = loss(model(x), targets)
+    assert train.evaluate(model, loss, batches) == pytest.approx(whole, rel=1e-12)
+
+
 def test_a_checkpoint_holds_the_states_of_a_stack(tmp_path: Path) -> None:
     def make_one(seed: int) -> models.LanguageModel:
         parts = [rc.LSTM(4, 5, stateful=True, seed=seed), rc.GRU(5, 3, stateful=True, seed=seed)]

@@ -28,8 +28,9 @@ def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
     Returns
     -------
     float
-        Batches weigh as many as they have targets; negative integer targets do not count, nor
-        those that a batch's ``mask`` leaves out of an elementwise loss.
+        Batches weigh as many as they have targets; class indices that are negative or the loss's
+        ``ignore_index`` do not count, nor what a batch's ``mask`` leaves out of an elementwise
+        loss.
 
     Examples
     --------
@@ -45,12 +46,21 @@ def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
         place = devices.of_foreign(batch[1])
         targets = np.asarray(batch[1]) if place is None else batch[1]
         options = loss_options(loss, batch)
-        weight = int((targets >= 0).sum()) if targets.dtype.kind in "iu" else targets.size
-        if options:
-            weight = int(options["mask"].sum()) * math.prod(targets.shape[2:])
+        weight = _number_counted(loss, targets, options)
         total += weight * float(loss(model(*inputs, **named), targets, **options))
         count += weight
     return total / max(1, count)
+
+
+def _number_counted(loss: Any, targets: Any, options: dict[str, Any]) -> int:
+    """Return how many targets the loss is the mean of."""
+    if options:
+        entries: int = math.prod(targets.shape[2:])
+        return int(options["mask"].sum()) * entries
+    if isinstance(loss, ElementwiseLoss) or targets.dtype.kind not in "iu":
+        return int(targets.size)
+    counted, ignored = targets >= 0, getattr(loss, "ignore_index", None)
+    return int((counted if ignored is None else counted & (targets != ignored)).sum())
 
 
 def loss_options(loss: Any, batch: Any) -> dict[str, Any]:
