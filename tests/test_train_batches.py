@@ -193,6 +193,8 @@ def test_reversing_twice_gives_the_rows_back(lengths: list[int]) -> None:
     (lambda: train.PairBatches([[1]], [3], 1, 0, 1), r"targets\[0\]: expected indices"),
     (lambda: train.WindowBatches(np.arange(5.0), 1, 4, 2), "series: expected at least 6"),
     (lambda: train.WindowBatches(np.arange(9), 1, 4), "series: expected floats"),
+    (lambda: train.WindowBatches(np.arange(9.0), 1, 4, columns=[1]), "columns: expected -1 .. 0"),
+    (lambda: train.WindowBatches(np.arange(9.0), 1, 4, columns=0), "columns: expected a sequence"),
 ])  # fmt: skip
 def test_batch_makers_refuse_what_does_not_fit(make: Any, match: str) -> None:
     with pytest.raises((TypeError, ValueError), match=match):

@@ -85,7 +85,7 @@ class WindowBatches(ShuffledBatches[WindowBatch]):
             raise ValueError(f"series: expected at least {span} steps, got {len(values)}")
         # (windows, D, span), a view: no window is copied before it is asked for.
         self._windows = sliding_window_view(values, span, axis=0)[:: size("stride", stride)]
-        self._columns = np.arange(values.shape[1]) if columns is None else np.asarray(columns)
+        self._columns = _taken_columns(columns, values.shape[1])
         super().__init__(len(self._windows), batch, seed, shuffle, drop_last)
 
     def _make(self, chosen: Indices) -> WindowBatch:
@@ -94,3 +94,16 @@ class WindowBatches(ShuffledBatches[WindowBatch]):
             np.ascontiguousarray(windows[: self.steps]),
             np.ascontiguousarray(windows[self.steps :, :, self._columns]),
         )
+
+
+def _taken_columns(columns: Any, width: int) -> Indices:
+    """Return which columns are forecast; negative ones count from the end."""
+    if columns is None:
+        return np.arange(width)
+    taken = np.asarray(columns)
+    if taken.ndim != 1 or taken.dtype.kind not in "iu":
+        raise TypeError(f"columns: expected a sequence of integers, got {columns!r}")
+    outside = taken[(taken < -width) | (taken >= width)]
+    if outside.size:
+        raise ValueError(f"columns: expected {-width} .. {width - 1}, got {outside[0]}")
+    return taken.astype(np.int64)
