@@ -6,9 +6,14 @@ from importlib.util import find_spec
 from types import ModuleType
 
 import cupy_stand_in
+import emulated_cuda as emulated
 import numpy as np
 import pytest
+import stand_in_cupy
+from emulation.build import compiler
+from on_device import down, up
 
+import rnncore as rc
 from rnncore import distributed, nn
 from rnncore.distributed.nccl import NCCLCommunicator
 
@@ -79,6 +84,35 @@ def test_cupy_without_nccl_is_told(cupy: ModuleType, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(cupy.cuda.nccl, "available", False)
     with pytest.raises(ModuleNotFoundError, match="expected the NCCL library beside CuPy"):
         NCCLCommunicator.join(distributed.SingleProcess())
+
+
+class AloneOnTheDevice(distributed.SingleProcess):
+    """A world of one for arrays of the emulated device."""
+
+    def empty(self, count: int, dtype: str) -> np.ndarray:
+        return stand_in_cupy.empty(count, dtype)
+
+
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler for the emulation")
+@pytest.mark.host_only
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_a_layer_of_any_dtype_on_the_device_trains_in_parallel(dtype: str) -> None:
+    draw = np.random.default_rng(0)
+    x, dy = (draw.standard_normal((5, 2, size)).astype(dtype) for size in (3, 4))
+    gradients = []
+    with emulated.emulated_layers(False):
+        for parallel in (False, True):
+            model = rc.GRU(3, 4, dtype=dtype, device="cuda", seed=0)
+            if parallel:
+                model = distributed.DataParallel(model, AloneOnTheDevice())
+                assert model.dtype == dtype
+            model.forward(up(x))
+            model.backward(up(dy))
+            gradients.append({name: down(grad) for name, grad in model.grads.items()})
+    alone, together = gradients
+    for name, expected in alone.items():
+        assert np.abs(expected).max() > 0
+        np.testing.assert_array_equal(together[name], expected, err_msg=name)
 
 
 @pytest.mark.cuda

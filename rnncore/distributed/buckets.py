@@ -23,9 +23,8 @@ class Slot:
 
     def __init__(self, parameter: Parameter, owners: int) -> None:
         self.parameter = parameter
-        self.owners = (
-            owners  # how many layers or modules add to it; tied weights have more than one
-        )
+        # How many layers or modules add to it; tied weights have more than one.
+        self.owners = owners
         self.place: Any = None
         self.bucket: Bucket | None = None
         self.told = 0

@@ -48,7 +48,8 @@ class DataParallel(Module):
         bucket_bytes: int = BUCKET_BYTES,
         broadcast: bool = True,
     ) -> None:
-        super().__init__(getattr(model, "dtype", "float32"))
+        super().__init__()
+        self.dtype = getattr(model, "dtype", self.dtype)  # a layer on a GPU may have 16 bits
         self.model = model
         self.reducer = Reducer(model, communicator, bucket_bytes=bucket_bytes, broadcast=broadcast)
 
