@@ -115,6 +115,20 @@ def test_a_layer_of_any_dtype_on_the_device_trains_in_parallel(dtype: str) -> No
         np.testing.assert_array_equal(together[name], expected, err_msg=name)
 
 
+@pytest.mark.skipif(compiler() is None, reason="no C++ compiler for the emulation")
+@pytest.mark.host_only
+def test_a_model_moves_before_it_trains_in_parallel_and_not_after() -> None:
+    with emulated.emulated_layers(False):
+        parallel = distributed.DataParallel(rc.GRU(3, 4, seed=0), distributed.SingleProcess())
+        with pytest.raises(RuntimeError, match="to: expected the model on cuda:0 before"):
+            parallel.to("cuda")
+        assert parallel.device == "cpu"
+        assert parallel.to("cpu") is parallel
+        parallel.forward(np.ones((2, 1, 3), np.float32))
+        parallel.backward(np.ones((2, 1, 4), np.float32))
+        assert all(np.abs(grad).max() > 0 for grad in parallel.grads.values())
+
+
 @pytest.mark.cuda
 @pytest.mark.skipif(find_spec("cupy") is None, reason="no CuPy")
 def test_a_world_of_one_on_the_gpu_sums_to_the_same_array() -> None:

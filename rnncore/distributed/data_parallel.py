@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
 from rnncore.checks import Array
+from rnncore.devices import Device
 from rnncore.distributed.communicator import Communicator
 from rnncore.distributed.reducer import BUCKET_BYTES, Reducer
 from rnncore.nn.module import Module, Trainable
@@ -97,6 +98,14 @@ class DataParallel(Module):
         if self.reducer.active:
             self.reducer.synchronize()
         return result
+
+    def _brought(self, device: Device) -> Any:
+        if device is not self._location():
+            raise RuntimeError(
+                f"to: expected the model on {device.name} before DataParallel took it, got one on "
+                f"{self.device}; gradients are summed where they were then"
+            )
+        return super()._brought(device)
 
     def mean(self, value: float) -> float:
         """Return the weighted mean of a number over all processes, as of a loss."""

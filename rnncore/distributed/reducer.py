@@ -145,7 +145,8 @@ class Reducer:
         TimeoutError
             If the engine's limit has passed; the process cannot go on then.
         ValueError
-            If all weights are 0; gradients are as they were.
+            If all weights are 0; gradients are as they were. On GPUs nobody reads the sum back,
+            and they become NaN instead.
         RuntimeError
             If a ``backward`` failed after it had handed gradients to the engine.
         """
