@@ -15,7 +15,7 @@ from rnncore import devices
 from rnncore.bench.peers.interface import Work
 
 MODES = ("inference", "training")
-DTYPES = ("float32", "float64", "float16", "bfloat16")
+DTYPES = devices.DTYPES["cuda"]
 
 
 def check(modes: tuple[str, ...], dtype: str) -> None:

@@ -15,8 +15,6 @@ from rnncore.bench import gpu
 from rnncore.bench.peers import pytorch
 from rnncore.bench.peers.interface import Peer, Problem, Refused, Work
 
-DTYPES = ("float32", "float64", "float16", "bfloat16")
-
 
 class OnGpu(Peer):
     """Modules as they are, on the current GPU."""
@@ -57,7 +55,7 @@ def placed(problem: Problem) -> Any:
     Refused
         Where PyTorch has no GPU.
     """
-    problem.need(*DTYPES)
+    problem.need(*gpu.DTYPES)
     if not torch.backends.cuda.is_built():
         raise Refused(f"PyTorch {torch.__version__} was built without CUDA")
     if not torch.cuda.is_available():
