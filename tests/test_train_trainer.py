@@ -376,6 +376,8 @@ def test_a_checkpoint_holds_the_states_of_a_stack(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("options", "match"), [
     ({"accumulate": 0}, "accumulate"),
     ({"patience": 2}, "patience: expected validate"),
+    ({"max_norm": 0.0}, "max_norm: expected more than 0, got 0.0"),
+    ({"max_norm": float("nan")}, "max_norm: expected more than 0, got nan"),
     ({"patience": 0, "validate": len}, "patience"),
     ({"validate_every": -1}, "validate_every"),
 ])  # fmt: skip

@@ -110,6 +110,8 @@ class Trainer:
         self.accumulate = size("accumulate", self.accumulate)
         for name in ("validate_every", "checkpoint_every"):
             size(name, getattr(self, name), minimum=0)
+        if self.max_norm is not None and not self.max_norm > 0:
+            raise ValueError(f"max_norm: expected more than 0, got {self.max_norm}")
         if self.patience is not None:
             size("patience", self.patience)
             if self.validate is None:
@@ -142,7 +144,7 @@ class Trainer:
             self.optimizer.lr = self.schedule(self.updates)
         self.optimizer.zero_grad()
         value = sum(self._accumulate_gradient() for _ in range(self.accumulate)) / self.accumulate
-        norm = clip_grad_norm(self.model, self.max_norm or math.inf)
+        norm = clip_grad_norm(self.model, math.inf if self.max_norm is None else self.max_norm)
         self._check_finite("gradient norm", norm)
         self.optimizer.step()
         self.history.losses.append(value)
