@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from typing import Any, NoReturn
 
-from rnncore.checks import Array
 from rnncore.devices import Device
 from rnncore.distributed.communicator import Communicator
 from rnncore.distributed.reducer import BUCKET_BYTES, Reducer
@@ -54,15 +53,13 @@ class DataParallel(Module):
         self.model = model
         self.reducer = Reducer(model, communicator, bucket_bytes=bucket_bytes, broadcast=broadcast)
 
-    @property
-    def params(self) -> Mapping[str, Array]:
-        """The model's parameters, under its own names."""
-        return self.model.params
-
-    @property
-    def grads(self) -> Mapping[str, Array]:
-        """The model's gradients."""
-        return self.model.grads
+    def _holders(self, prefix: str = "") -> Iterator[tuple[str, Trainable]]:
+        """Yield what the model yields, without a name of its own in front."""
+        yield prefix, self
+        if isinstance(self.model, Module):
+            yield from self.model._holders(prefix)
+        else:
+            yield prefix, self.model
 
     @property
     def weight(self) -> float:
