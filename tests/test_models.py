@@ -194,6 +194,19 @@ def test_an_encoder_decoder_learns_to_turn_words_around() -> None:
     assert np.mean(right) >= 0.9
 
 
+def test_a_classifier_takes_each_direction_where_it_ends_inside_of_stacks_too() -> None:
+    def make(depth: int) -> models.Classifier:
+        layer: Any = rc.LSTM(4, 5, bidirectional=True, dtype="float64", seed=0)
+        for _ in range(depth):
+            layer = rc.Stack([layer])
+        return models.Classifier(layer, 3, seed=1)
+
+    x = np.random.default_rng(0).standard_normal((6, 3, 4))
+    expected = make(0)(x, LENGTHS)
+    for depth in (1, 2):
+        np.testing.assert_array_equal(make(depth)(x, LENGTHS), expected)
+
+
 @pytest.mark.parametrize(("make", "match"), [
     (lambda: models.Classifier(nn.Linear(2, 2, seed=0), 3), "layer: expected a recurrent layer"),
     (lambda: models.Tagger(rc.GRU(2, 3, batch_first=True), 3), "expected time first"),
@@ -207,6 +220,10 @@ def test_an_encoder_decoder_learns_to_turn_words_around() -> None:
     (lambda: models.EncoderDecoder(5, 5, rc.Stack([rc.GRU(2, 3)]), rc.GRU(2, 3)),
      "encoder: expected an RNN, LSTM or GRU, got Stack"),
     (lambda: models.Classifier(rc.GRU(2, 3), 3, reduce="first"), "reduce"),
+    (lambda: models.LanguageModel(5, rc.GRU(2, 3, bidirectional=True)), "layer: expected one dir"),
+    (lambda: models.LanguageModel(5, rc.Bidirectional(rc.GRU(2, 3))), "layer: expected one dir"),
+    (lambda: models.LanguageModel(5, rc.Stack([rc.GRU(2, 3, bidirectional=True), rc.GRU(6, 3)])),
+     "layer: expected one direction, got Stack"),
 ])  # fmt: skip
 def test_models_refuse_layers_that_they_cannot_run(make: Any, match: str) -> None:
     with pytest.raises((TypeError, ValueError), match=match):

@@ -9,6 +9,7 @@ import numpy as np
 from rnncore import nn
 from rnncore.checks import Array, flag
 from rnncore.layers.base import Layer
+from rnncore.models.parts import sees_what_follows
 from rnncore.models.search import Step
 from rnncore.models.sequence_model import SequenceModel
 
@@ -60,6 +61,8 @@ class LanguageModel(SequenceModel):
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
+        if sees_what_follows(layer):
+            raise ValueError(f"layer: expected one direction, got {layer!r}")
         super().__init__(layer, vocabulary, vocabulary=vocabulary, dropout=dropout, seed=seed)
         if flag("tied", tied):
             self._tie()

@@ -55,8 +55,16 @@ def reverse_features(layer: Layer) -> int:
     ValueError
         If directions are merged so that no feature is of one of them alone.
     """
-    last = layer.layers[-1] if isinstance(layer, Stack) else layer
+    last: Any = layer
+    while isinstance(last, Stack):
+        last = last.layers[-1]
     if isinstance(last, Bidirectional) and last.merge != "concat":
         raise ValueError(f"layer: expected merge='concat' for its last state, got {last!r}")
-    both = isinstance(last, Bidirectional) or getattr(last, "bidirectional", False)
-    return layer.output_size // 2 if both else 0
+    return layer.output_size // 2 if sees_what_follows(last) else 0
+
+
+def sees_what_follows(layer: Any) -> bool:
+    """Return whether any part of a layer has a reverse direction."""
+    if isinstance(layer, Stack):
+        return any(map(sees_what_follows, layer.layers))
+    return isinstance(layer, Bidirectional) or bool(getattr(layer, "bidirectional", False))
