@@ -141,6 +141,10 @@ def test_a_language_models_mean_loss_is_that_of_the_whole_text() -> None:
     tracks = [text[:21], text[20:]]
     apart = np.mean([model.mean_loss(track) for track in tracks])
     assert model.mean_loss(text, batch=2) == pytest.approx(apart, rel=1e-12)
+    with pytest.raises(ValueError, match="steps: expected an integer of at least 1, got 0"):
+        model.mean_loss(text, steps=0)
+    with pytest.raises(ValueError, match="batch: expected an integer of at least 1, got 0"):
+        model.mean_loss(text, batch=0)
     with pytest.raises(ValueError, match="expected at least 4"):
         model.mean_loss(text[:3], batch=3)
 

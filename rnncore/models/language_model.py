@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import nn
-from rnncore.checks import Array, flag
+from rnncore.checks import Array, flag, size
 from rnncore.layers.base import Layer
 from rnncore.models.parts import sees_what_follows
 from rnncore.models.search import Step
@@ -130,6 +130,7 @@ class LanguageModel(SequenceModel):
         >>> round(model.mean_loss([0, 3, 1, 2, 2]), 4)
         1.3863
         """
+        batch, steps = size("batch", batch), size("steps", steps)
         text = np.asarray(indices)
         track = (len(text) - 1) // batch
         if track < 1:
