@@ -113,7 +113,7 @@ class ForwardRun {
   bool is_fused(int64_t layer) const {
     if (spec_.layer_norm || packed_.shape.second_gates()) return false;
     const bool few = spec_.layer_inputs(layer) <= 32 || sequences_->steps() == 1;
-    return few || (crew_->plan.fused && !keeps_gates());  // a tape is written in either case
+    return few || crew_->plan.fused;
   }
   bool keeps_gates() const { return tape_ && !tape_->recompute; }
   T* slots_of(size_t which, int64_t direction) const;

@@ -1,8 +1,8 @@
 #include "core/plan.h"
 
-#include <unistd.h>
-
 #include <algorithm>
+#include <fstream>
+#include <string>
 
 namespace rnncore {
 namespace {
@@ -16,16 +16,21 @@ constexpr double kBarrier = 4e-7;     // with the spread between members
 constexpr double kWake = 4e-6;        // a call
 constexpr double kStep = 4e-8;        // of the loop itself
 
-double cache_bytes(int name, double otherwise) {
-  const long found = sysconf(name);
-  return found > 0 ? static_cast<double>(found) : otherwise;
+// As the kernel says: sysconf counts the last level of AMD's processors once for every core.
+double cache_bytes(int level, double otherwise) {
+  const std::string index = "index" + std::to_string(level);
+  std::ifstream file("/sys/devices/system/cpu/cpu0/cache/" + index + "/size");
+  double size = 0;
+  char unit = 0;
+  if (!(file >> size >> unit) || size <= 0) return otherwise;
+  return size * (unit == 'M' ? 1 << 20 : 1 << 10);
 }
 double near_cache_bytes() {
-  static const double bytes = cache_bytes(_SC_LEVEL2_CACHE_SIZE, 1 << 20);
+  static const double bytes = cache_bytes(2, 1 << 20);
   return bytes;
 }
 double far_cache_bytes() {
-  static const double bytes = cache_bytes(_SC_LEVEL3_CACHE_SIZE, 8 << 20);
+  static const double bytes = cache_bytes(3, 16 << 20);
   return bytes;
 }
 
@@ -39,8 +44,8 @@ int64_t chunk_steps(const Work& work) {
 }
 
 // A projection of its own writes every gate to memory and reads it back, but reads W once for many
-// steps. With enough rows in a step W is read in the shadow of arithmetic: always where it comes
-// from near, and where it comes from far, but not from memory, in less than half of the time.
+// steps. With enough rows in a step W is read in the shadow of arithmetic: of few where it comes
+// from near, of some more where it comes from far, if it stays there.
 bool fuses(const Work& work, const Plan& plan) {
   const double mean_rows =
       static_cast<double>(work.live) / static_cast<double>(std::max<int64_t>(1, work.steps));
@@ -48,10 +53,9 @@ bool fuses(const Work& work, const Plan& plan) {
   const double units = static_cast<double>((work.groups + plan.units - 1) / plan.units) * 16;
   const double bytes =
       units * static_cast<double>(work.gates * (work.inputs + work.outputs)) * work.weight_size;
-  if (bytes < 0.75 * near_cache_bytes()) return rows >= 6;
+  if (bytes < 0.75 * near_cache_bytes()) return rows >= 2;
   const double layer = bytes * plan.units * static_cast<double>(work.directions);
-  const double arithmetic = 2 * rows / kFlops;  // a weight's
-  return layer < far_cache_bytes() / 3 && work.weight_size / kFarBytes < 0.5 * arithmetic;
+  return rows >= 4 && layer < far_cache_bytes() / 2;
 }
 
 }  // namespace

@@ -72,8 +72,8 @@ struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
   using Values::inputs, Values::kGates, Values::kLane, Values::kSameSlots, Values::kSlot;
   using Values::sums, Values::unit, Values::Values;
 
-  Product<Format> of_inputs() const {
-    auto product = panels_of<Format>(loop.input_panels, kGates, loop.inputs, unit);
+  Product<Format> of_inputs(const TilePlace& place) const {
+    auto product = panels_at<Format>(loop.input_panels, kGates, loop.inputs, place);
     for (int m = 0; m < rows; ++m) {
       const T* x = loop.x.at(step.s, row[m]);
       product.rows[m] = operand<Format>(x, loop.x_records, row[m], loop.inputs);
@@ -82,18 +82,18 @@ struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
   }
 
   // Both products. Slots that W reaches and U does not stay behind in `inputs`.
-  void multiply(const Product<Format>& recurrent) {
+  void multiply(const Product<Format>& recurrent, const TilePlace& place) {
     const MultiplyTile<Format> function = choose_tile<Format, kGates>(rows, blocks);
     if (kSameSlots) {
       const bool with_inputs = kPhase == 0 && loop.input_panels;
       load_slots(kSlot, with_inputs ? loop.bias : nullptr, sums);
-      const Product<Format> both[2] = {with_inputs ? of_inputs() : recurrent, recurrent};
+      const Product<Format> both[2] = {with_inputs ? of_inputs(place) : recurrent, recurrent};
       function(both, with_inputs ? 2 : 1, sums);
       return;
     }
     load_slots(Cell::kInputSlot, loop.input_panels ? loop.bias : nullptr, inputs);
     if (loop.input_panels) {
-      const Product<Format> product = of_inputs();
+      const Product<Format> product = of_inputs(place);
       function(&product, 1, inputs);
     }
     load_slots(kSlot, loop.bias, sums);
@@ -225,18 +225,14 @@ inline void forward_units(const Options& options, const ForwardLoop<T>& loop,
   const void* panels = kPhase ? loop.second_panels : loop.panels;
   const int64_t length = kPhase ? loop.units : loop.outputs;
   const auto work = [&](const TilePlace& place) {
-    auto product = panels_of<Format>(panels, kGates, length, place.unit);
-    if (place.tile < kAskers) {
-      const auto next = panels_of<Format>(panels, kGates, length, place.next_unit);
-      product.ahead = next.panel + ahead_of<Format>(place.tile, product.segment_length);
-    }
+    auto product = panels_at<Format>(panels, kGates, length, place);
     for (int m = 0; m < place.rows; ++m) {
       const int64_t row = place.row[m];
       const T* values = kPhase ? hidden_row(loop, step, row) : entering_row(loop, step, row);
       product.rows[m] = operand<Format>(values, loop.h_records, row, length);
     }
     ForwardTile<Format, Cell, kPhase> tile(loop, step, place);
-    tile.multiply(product);
+    tile.multiply(product, place);
     forward_tile<T, Cell, Options, kPhase>(options, tile, place);
   };
   for_each_tile<T, kGates>(share, share.group_begin, share.group_end, 0, count, work);

@@ -24,6 +24,18 @@ struct TilePlace {
   int64_t tile;       // which of the tiles that share the blocks
 };
 
+// The panels of a tile's blocks; the first tiles ask for those to come.
+template <class Format>
+inline Product<Format> panels_at(const void* panels, int gates, int64_t length,
+                                 const TilePlace& place) {
+  auto product = panels_of<Format>(panels, gates, length, place.unit);
+  if (place.tile < kAskers) {
+    const auto next = panels_of<Format>(panels, gates, length, place.next_unit);
+    product.ahead = next.panel + ahead_of<Format>(place.tile, product.segment_length);
+  }
+  return product;
+}
+
 // Calls work(place) for the groups of units [group_begin, group_end) and, of the member's rows,
 // those counted begin to end.
 template <class T, int kGates, class Work>
