@@ -5,8 +5,6 @@
 // for, so that a call that fails before leaves them as they were.
 #include "core/cuda_backward.h"
 
-#include "core/cuda_plan.h"
-
 namespace rnncore {
 
 CudaBackwardSpace::CudaBackwardSpace(CudaCarve& carve, const CudaSequence& sequence) {
@@ -60,20 +58,11 @@ CudaBackwardSpace::CudaBackwardSpace(CudaCarve& carve, const CudaSequence& seque
 CudaBackwardMember::CudaBackwardMember(const CudaCall& device, const CudaSequence& sequence,
                                        const BackwardCall& call, const CudaTape& tape,
                                        const CudaBackwardSpace& space, size_t which)
-    : device_(device),
-      sequence_(sequence),
+    : CudaMember(device, sequence, tape, which),
       call_(call),
-      spec_(sequence.spec()),
-      shape_(spec_.shape()),
-      tape_(tape),
       space_(space),
-      weights_(sequence.stack().member(which)),
-      which_(which) {
-  const CudaMemberTape& member = tape.members[which];
+      step_(start_step<cuda::BackwardStep>()) {
   const int64_t units = spec_.hidden_size, outputs = spec_.outputs();
-  step_.common = sequence.steps_of(which);
-  step_.projects = spec_.proj_size > 0;
-  step_.slots = own(member.slots, shape_.slots * units);
   step_.gradients_kept = own(space.gradients_kept, shape_.slots * units);
   step_.carry = space.carry;
   step_.product = space.product;
@@ -83,13 +72,8 @@ CudaBackwardMember::CudaBackwardMember(const CudaCall& device, const CudaSequenc
   step_.gradients = space.gradients;
   step_.doutput = space.doutput;
   step_.doutput_kept = own(space.doutput_kept, outputs);
-  step_.y = sequence.output_rows(tape, which);
   step_.h_initial = space.h_initial;
   step_.c_initial = space.c_initial;
-  step_.c_kept = own(member.c, units);
-  step_.normalised_input = own(member.norm_input, shape_.input_gates * units);
-  step_.normalised_recurrent = own(member.norm_recurrent, shape_.recurrent_gates * units);
-  step_.inverse = own(member.inverse, 4);
   step_.input_gradients = own(space.input_gradients, shape_.input_gates * units);
   step_.recurrent_gradients = own(space.recurrent_gradients, shape_.recurrent_gates * units);
   step_.clears = sequence.rows().has_dead_rows();
@@ -121,7 +105,8 @@ void CudaBackwardMember::take_dy() {
 void CudaBackwardMember::run() {
   take_states();
   if (device_.width()) {
-    persist();
+    const cuda::PersistentBackward all = {step_, weights_.recurrent};
+    persist(CudaKernel::persistent_backward, shape_.recurrent_gates, all);
   } else {
     for (int64_t s = sequence_.rows().steps() - 1; s >= 0; --s) {
       step_.s = s;
@@ -136,16 +121,12 @@ void CudaBackwardMember::run() {
 }
 
 void CudaBackwardMember::take_states() const {
-  const int64_t batch = sequence_.call().batch, at = static_cast<int64_t>(which_) * batch;
-  const auto take = [&](int64_t width, const void* all, void* to) {
-    const auto copy = sequence_.state_copy(width, offset<void>(all, at * width, real()), to);
-    device_.stride_over(CudaKernel::copy_states, batch * width, copy);
-  };
-  take(spec_.outputs(), sequence_.call().h0, space_.h_initial);
-  take(spec_.outputs(), call_.dhn, space_.dh);
+  const int64_t batch = sequence_.call().batch;
+  take_state(spec_.outputs(), sequence_.call().h0, space_.h_initial);
+  take_state(spec_.outputs(), call_.dhn, space_.dh);
   if (space_.dc) {
-    take(spec_.hidden_size, sequence_.call().c0, space_.c_initial);
-    take(spec_.hidden_size, call_.dcn, space_.dc);
+    take_state(spec_.hidden_size, sequence_.call().c0, space_.c_initial);
+    take_state(spec_.hidden_size, call_.dcn, space_.dc);
   }
   const size_t carried = static_cast<size_t>(batch * spec_.outputs() * real());
   device_.clear(space_.carry, carried);
@@ -155,19 +136,11 @@ void CudaBackwardMember::take_states() const {
   }
 }
 
-void CudaBackwardMember::persist() const {
-  const int64_t rows = sequence_.call().batch, width = device_.width();
-  const cuda::PersistentBackward all = {step_, weights_.recurrent};
-  device_.persist(CudaKernel::persistent_backward, (rows + kPersistentRows - 1) / kPersistentRows,
-                  kPersistentSplit * width,
-                  2 * kPersistentRows * shape_.recurrent_gates * width * real(), all);
-}
-
 void CudaBackwardMember::run_step() const {
   const int64_t units = spec_.hidden_size, outputs = spec_.outputs();
   if (spec_.proj_size) {
     device_.for_each(CudaKernel::backward_output, step_.count * outputs, step_);
-    multiply_back({space_.doutput, outputs}, weights_.projection, outputs, units, space_.product);
+    multiply_back({space_.doutput, outputs}, weights_.projection, units, space_.product);
   }
   for (int phase = shape_.second_gates() ? 1 : 0; phase >= 0; --phase) {
     if (spec_.layer_norm) {
@@ -178,22 +151,14 @@ void CudaBackwardMember::run_step() const {
     }
     const int64_t gates = (phase ? shape_.second_gates() : shape_.first_gates) * units;
     const int64_t first = phase ? shape_.first_gates * units * outputs : 0;
-    multiply_back({space_.gradients, gates}, offset<void>(weights_.recurrent, first, item()), gates,
+    multiply_back({space_.gradients, gates}, offset<void>(weights_.recurrent, first, item()),
                   outputs, phase ? space_.product : space_.carry);
   }
 }
 
-// c[count][n] = a[count][k] b[k][n]
-void CudaBackwardMember::multiply_back(CudaMatrix a, const void* b, int64_t k, int64_t n,
-                                       void* c) const {
-  CudaProduct product = start_product(step_.count, n, k);
-  product.a = a.data;
-  product.a_stride = a.stride;
-  product.b = b;
-  product.b_stride = n;
-  product.c = c;
-  product.c_stride = n;
-  device_.multiply(product);
+// c[count][n] = a[count][k] b[k][n]; a's rows follow one another.
+void CudaBackwardMember::multiply_back(CudaMatrix a, const void* b, int64_t n, void* c) const {
+  device_.multiply(product_of({step_.count, n, a.stride}, a, {b, n}, c, n));
 }
 
 void CudaBackwardMember::leave_first_step() {
@@ -204,58 +169,33 @@ void CudaBackwardMember::leave_first_step() {
 }
 
 void CudaBackwardMember::give_states() const {
-  const int64_t batch = sequence_.call().batch, at = static_cast<int64_t>(which_) * batch;
-  const int64_t outputs = spec_.outputs(), units = spec_.hidden_size;
-  const auto give = [&](int64_t width, const void* from, void* all) {
-    auto copy = sequence_.state_copy(width, from, offset<void>(all, at * width, real()));
-    copy.scatter = 1;
-    device_.stride_over(CudaKernel::copy_states, batch * width, copy);
-  };
-  give(outputs, space_.dh, call_.dh0);
-  if (space_.dc) give(units, space_.dc, call_.dc0);
-}
-
-CudaProduct CudaBackwardMember::start_product(int64_t m, int64_t n, int64_t k) const {
-  CudaProduct product = {};
-  product.factors = sequence_.stack().type();
-  product.result = real_of(product.factors);
-  product.m = m;
-  product.n = n;
-  product.k = k;
-  return product;
+  give_state(spec_.outputs(), space_.dh, call_.dh0);
+  if (space_.dc) give_state(spec_.hidden_size, space_.dc, call_.dc0);
 }
 
 CudaMatrix CudaBackwardMember::gate_gradients(bool recurrent) const {
   const int64_t units = spec_.hidden_size;
-  const CudaMemberTape& member = tape_.members[which_];
   if (spec_.layer_norm) {
     const int64_t width = (recurrent ? shape_.recurrent_gates : shape_.input_gates) * units;
     void* narrow = recurrent ? space_.recurrent_gradients : space_.input_gradients;
-    void* whole = recurrent ? member.norm_recurrent : member.norm_input;
+    void* whole = recurrent ? kept().norm_recurrent : kept().norm_input;
     return {narrow ? narrow : whole, width};
   }
   const int64_t first = (recurrent ? shape_.recurrent_slot : shape_.input_slot) * units;
-  const void* all = space_.gradients_kept ? space_.gradients_kept : member.slots;
+  const void* all = space_.gradients_kept ? space_.gradients_kept : kept().slots;
   return {offset<void>(all, first, item()), shape_.slots * units};
 }
 
 // sums[m][n] = sum over all rows of gradients[row][m] values[row][n]
 void CudaBackwardMember::multiply_rows(int64_t m, int64_t n, CudaMatrix gradients,
                                        CudaMatrix values, void* sums) const {
-  CudaProduct product = start_product(m, n, sequence_.rows().total());
-  product.a = gradients.data;
-  product.a_stride = gradients.stride;
+  CudaProduct product = product_of({m, n, sequence_.rows().total()}, gradients, values, sums, n);
   product.a_transposed = 1;
-  product.b = values.data;
-  product.b_stride = values.stride;
-  product.c = sums;
-  product.c_stride = n;
   device_.multiply(product);
 }
 
 void CudaBackwardMember::multiply_weights() const {
   const int64_t units = spec_.hidden_size, outputs = spec_.outputs();
-  const CudaMemberTape& member = tape_.members[which_];
   const CudaMemberSums& sums = space_.members[which_];
   cuda::GatherEntering gather = {};
   gather.common = step_.common;
@@ -270,7 +210,7 @@ void CudaBackwardMember::multiply_weights() const {
   const CudaMatrix gradients = gate_gradients(true);
   multiply_rows(shape_.first_gates * units, outputs, gradients, {space_.before, outputs},
                 sums.recurrent);
-  const CudaMatrix hidden = {member.hidden, units};
+  const CudaMatrix hidden = {kept().hidden, units};
   if (shape_.second_gates()) {
     const int64_t first = shape_.first_gates * units;
     multiply_rows(shape_.second_gates() * units, units,
@@ -302,7 +242,7 @@ void CudaBackwardMember::sum_vectors() const {
   const CudaMemberSums& sums = space_.members[which_];
   const int64_t columns = shape_.slots * spec_.hidden_size;
   if (spec_.bias) {
-    sum_rows(sequence_.rows().total(), columns, columns, tape_.members[which_].slots, sums.slots);
+    sum_rows(sequence_.rows().total(), columns, columns, kept().slots, sums.slots);
   }
   if (space_.unit_gradients) {
     const int64_t size = space_.places.size;
@@ -313,15 +253,9 @@ void CudaBackwardMember::sum_vectors() const {
 // dx of this direction, on top of the other's.
 void CudaBackwardMember::multiply_input(void* dinput) const {
   const int64_t features = spec_.layer_inputs(layer());
-  const CudaMatrix gradients = gate_gradients(false);
-  const int64_t depth = shape_.input_gates * spec_.hidden_size;
-  CudaProduct product = start_product(sequence_.rows().total(), features, depth);
-  product.a = gradients.data;
-  product.a_stride = gradients.stride;
-  product.b = weights_.input;
-  product.b_stride = features;
-  product.c = dinput;
-  product.c_stride = features;
+  const Size size = {sequence_.rows().total(), features, shape_.input_gates * spec_.hidden_size};
+  CudaProduct product =
+      product_of(size, gate_gradients(false), {weights_.input, features}, dinput, features);
   product.beta = which_ % static_cast<size_t>(spec_.num_directions) ? 1 : 0;
   device_.multiply(product);
 }
@@ -361,14 +295,8 @@ namespace {
 // The gradient of a layer's input, complete: to the caller, or times its mask to the layer below.
 void finish_input(const CudaCall& device, const CudaSequence& sequence, const BackwardCall& call,
                   void* dinput, int64_t layer) {
-  const int64_t features = sequence.spec().layer_inputs(layer);
-  cuda::CopyRows copy = {};
-  copy.steps = sequence.call().steps;
-  copy.rows = sequence.call().batch;
-  copy.features = features;
-  copy.lengths = sequence.rows().lengths();
-  copy.in = copy.out = sequence.rows().own(dinput, features);
-  copy.mask = sequence.input_mask(layer);
+  cuda::CopyRows copy = sequence.input_copy(layer);
+  copy.in = copy.out = sequence.rows().own(dinput, copy.features);
   if (layer == 0) {
     copy.out = sequence.rows().given(call.dx.data, call.dx.time_stride, call.dx.row_stride);
     copy.clears = 1;
@@ -376,7 +304,7 @@ void finish_input(const CudaCall& device, const CudaSequence& sequence, const Ba
     return;
   }
   device.stride_over(layer ? CudaKernel::mask_gradients : CudaKernel::copy_gradients,
-                     copy.steps * copy.rows * features, copy);
+                     copy.steps * copy.rows * copy.features, copy);
 }
 
 }  // namespace

@@ -3,7 +3,7 @@
 
 #include <vector>
 
-#include "core/cuda_sequence.h"
+#include "core/cuda_member.h"
 #include "kernels/kernel_table.h"
 
 namespace rnncore {
@@ -35,7 +35,7 @@ struct CudaBackwardSpace {
   void* dinput_of(int64_t layer) const { return dinputs[layer % 2]; }
 };
 
-class CudaBackwardMember {
+class CudaBackwardMember : CudaMember {
  public:
   CudaBackwardMember(const CudaCall& device, const CudaSequence& sequence, const BackwardCall& call,
                      const CudaTape& tape, const CudaBackwardSpace& space, size_t which);
@@ -46,40 +46,24 @@ class CudaBackwardMember {
   void add_gradients() const;
 
  private:
-  int64_t item() const { return sequence_.stack().item_size(); }
-  int64_t real() const { return sequence_.stack().real_size(); }
-  int64_t layer() const { return static_cast<int64_t>(which_) / spec_.num_directions; }
-  Rows own(void* data, int64_t width) const {
-    return data ? sequence_.rows().own(data, width) : Rows{};
-  }
-
   void take_dy();
   void take_states() const;
-  void persist() const;
   void run_step() const;
   void leave_first_step();
   void give_states() const;
   void multiply_weights() const;
   void sum_vectors() const;
 
-  CudaProduct start_product(int64_t m, int64_t n, int64_t k) const;
-  void multiply_back(CudaMatrix a, const void* b, int64_t k, int64_t n, void* c) const;
+  void multiply_back(CudaMatrix a, const void* b, int64_t n, void* c) const;
   void multiply_rows(int64_t m, int64_t n, CudaMatrix gradients, CudaMatrix values,
                      void* sums) const;
   void sum_rows(int64_t rows, int64_t columns, int64_t stride, const void* in, void* sums) const;
   // Gradients of a product's results, by row of memory.
   CudaMatrix gate_gradients(bool recurrent) const;
 
-  const CudaCall& device_;
-  const CudaSequence& sequence_;
   const BackwardCall& call_;
-  const StackSpec& spec_;
-  const CellShape& shape_;
-  const CudaTape& tape_;
   const CudaBackwardSpace& space_;
-  const CudaWeights& weights_;
-  size_t which_;
-  cuda::BackwardStep step_ = {};
+  cuda::BackwardStep step_;
 };
 
 }  // namespace rnncore

@@ -52,6 +52,16 @@ Rows CudaSequence::input_mask(int64_t layer) const {
   return rows_.given(mask.data, mask.time_stride, mask.row_stride);
 }
 
+cuda::CopyRows CudaSequence::input_copy(int64_t layer) const {
+  cuda::CopyRows copy = {};
+  copy.steps = call_.steps;
+  copy.rows = call_.batch;
+  copy.features = spec().layer_inputs(layer);
+  copy.lengths = rows_.lengths();
+  copy.mask = input_mask(layer);
+  return copy;
+}
+
 CudaTape CudaSequence::place_tape(CudaCarve& carve, bool keep) {
   const StackSpec& s = spec();
   const CellShape& shape = s.shape();
@@ -170,16 +180,6 @@ Rows CudaSequence::output_rows(const CudaTape& tape, size_t which) const {
                    : rows_.own(tape.outputs[layer], s.num_directions * s.outputs());
   rows.data = offset<void>(rows.data, first, stack_.item_size());
   return rows;
-}
-
-cuda::CopyStates CudaSequence::state_copy(int64_t width, const void* from, void* to) const {
-  cuda::CopyStates copy = {};
-  copy.rows = call_.batch;
-  copy.units = width;
-  copy.order = rows_.order();
-  copy.from = from;
-  copy.to = to;
-  return copy;
 }
 
 }  // namespace rnncore

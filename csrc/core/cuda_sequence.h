@@ -67,7 +67,8 @@ class CudaSequence {
   // y of a layer and direction: the caller's, or a tape's.
   Rows output_rows(const CudaTape& tape, size_t which) const;
   Rows input_mask(int64_t layer) const;
-  cuda::CopyStates state_copy(int64_t width, const void* from, void* to) const;
+  // A copy of a layer's input or of its gradient, times its mask; between what, the caller says.
+  cuda::CopyRows input_copy(int64_t layer) const;
 
  private:
   bool copies_input(int64_t layer) const;

@@ -42,30 +42,27 @@ template <class T>
 void pack_part(const Kernels<T>& kernels, const Linear<T>& l, T* panels, bool by_columns, int part,
                int parts) {
   const Range groups = part_of(padded(by_columns ? l.inputs : l.outputs) / kGroup, part, parts);
-  if (by_columns) {
-    PackColumns<T> pack;
+  const auto fill = [&](auto& pack) {
     pack.panels = panels;
     pack.w = l.weight;
     pack.w_stride = l.inputs;
     pack.units = l.outputs;
-    pack.packed_units = l.outputs;
-    pack.columns = l.inputs;
     pack.source = kIdentity;
     pack.group_begin = groups.begin;
     pack.group_end = groups.end;
+  };
+  if (by_columns) {
+    PackColumns<T> pack;
+    fill(pack);
+    pack.packed_units = l.outputs;
+    pack.columns = l.inputs;
     kernels.pack_columns(pack);
-    return;
+  } else {
+    PackGates<T> pack;
+    fill(pack);
+    pack.length = l.inputs;
+    kernels.weights[kFull].pack_gates(pack);
   }
-  PackGates<T> pack;
-  pack.panels = panels;
-  pack.w = l.weight;
-  pack.w_stride = l.inputs;
-  pack.units = l.outputs;
-  pack.length = l.inputs;
-  pack.source = kIdentity;
-  pack.group_begin = groups.begin;
-  pack.group_end = groups.end;
-  kernels.weights[kFull].pack_gates(pack);
 }
 
 double operations(int64_t a, int64_t b, int64_t c) {

@@ -43,6 +43,24 @@ RNNCORE_DEVICE Seat seat_of() {
   return {thread / kSplit, part, static_cast<Index>(block_x()) * kRows + part};
 }
 
+// A thread's part of U, in which gate g's weight of the unit's k-th value is at where(g, k).
+template <class T, int kGates, int kRuns, class Where>
+RNNCORE_DEVICE void load_weights(const T* recurrent, const Seat& seat, Index units,
+                                 const Where& where, Real<T> (&weights)[kGates][kRuns][kRun]) {
+#pragma unroll
+  for (int g = 0; g < kGates; ++g) {
+#pragma unroll
+    for (int i = 0; i < kRuns; ++i) {
+#pragma unroll
+      for (int j = 0; j < kRun; ++j) {
+        const int k = run_start(seat.part, i) + j;
+        const bool there = seat.unit < units && k < units;
+        weights[g][i][j] = there ? load(recurrent + where(g, k)) : Real<T>(0);
+      }
+    }
+  }
+}
+
 // Steps until the last row of the block has ended, alike for all of its threads.
 RNNCORE_DEVICE Index steps_of_block(const Steps& common) {
   Index longest = 0;
@@ -53,6 +71,15 @@ RNNCORE_DEVICE Index steps_of_block(const Steps& common) {
     if (length > longest) longest = length;
   }
   return longest;
+}
+
+// All steps of a block. The options are not the block's own: asked from calls that are not inlined,
+// they have an address, and an object with an address is not kept in registers.
+template <class Block, class CellOptions, class Arguments>
+RNNCORE_DEVICE void run_block(const Arguments& given) {
+  CellOptions options;
+  take_options(given.step.common.options, options);
+  Block(given, options).run();
 }
 
 }  // namespace cuda

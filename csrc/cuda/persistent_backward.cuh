@@ -21,7 +21,9 @@ class BackwardBlock {
   RNNCORE_DEVICE BackwardBlock(const PersistentBackward& given, const CellOptions& options)
       : step_(given.step), common_(given.step.common), seat_(seat_of()), options_(options) {
     live_ = seat_.unit < common_.units && seat_.row < common_.rows;
-    load_weights(at<T>(given.recurrent, 0));
+    const Index units = common_.units, unit = seat_.unit;
+    const auto where = [=](int g, int k) { return (g * units + k) * units + unit; };
+    load_weights(at<T>(given.recurrent, 0), seat_, units, where, weights_);
     if (Cell::kCarriesC && live_) {
       flow_.dc = read(at<Value>(step_.dc, seat_.row * common_.units + seat_.unit));
     }
@@ -60,23 +62,6 @@ class BackwardBlock {
   RNNCORE_DEVICE Value* operand(int turn, int row, int gate) const {
     return reinterpret_cast<Value*>(shared_memory()) +
            ((turn * kRows + row) * kGates + gate) * kWidth;
-  }
-
-  RNNCORE_DEVICE void load_weights(const T* recurrent) {
-    const Index units = common_.units;
-#pragma unroll
-    for (int g = 0; g < kGates; ++g) {
-#pragma unroll
-      for (int i = 0; i < kRuns; ++i) {
-#pragma unroll
-        for (int j = 0; j < kRun; ++j) {
-          const int k = run_start(seat_.part, i) + j;
-          const bool there = seat_.unit < units && k < units;
-          weights_[g][i][j] =
-              there ? load(recurrent + (g * units + k) * units + seat_.unit) : Value(0);
-        }
-      }
-    }
   }
 
   RNNCORE_DEVICE void load_slots(const Place& place, Value* values) const {
@@ -151,9 +136,7 @@ class BackwardBlock {
 
 template <class T, class Cell, class CellOptions, int kWidth>
 RNNCORE_DEVICE void persistent_backward(const PersistentBackward& given) {
-  CellOptions options;
-  take_options(given.step.common.options, options);
-  BackwardBlock<T, Cell, CellOptions, kWidth>(given, options).run();
+  run_block<BackwardBlock<T, Cell, CellOptions, kWidth>, CellOptions>(given);
 }
 
 }  // namespace cuda

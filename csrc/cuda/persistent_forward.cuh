@@ -18,12 +18,12 @@ class ForwardBlock {
   using Value = Real<T>;
   static constexpr int kGates = Cell::kRecurrentGates, kRuns = kWidth / (kSplit * kRun);
 
-  // The options are somebody else's: asked from calls that are not inlined, they have an address,
-  // and an object with an address is not kept in registers.
   RNNCORE_DEVICE ForwardBlock(const PersistentForward& given, const CellOptions& options)
       : step_(given.step), common_(given.step.common), seat_(seat_of()), options_(options) {
     live_ = seat_.unit < common_.units && seat_.row < common_.rows;
-    load_weights(at<T>(given.recurrent, 0));
+    const Index units = common_.units, unit = seat_.unit;
+    const auto where = [=](int g, int k) { return (g * units + unit) * units + k; };
+    load_weights(at<T>(given.recurrent, 0), seat_, units, where, weights_);
     if (!live_) return;
     const Index index = seat_.row * common_.units + seat_.unit;
     carried_.h = read(at<Value>(step_.h, index));
@@ -59,23 +59,6 @@ class ForwardBlock {
  private:
   RNNCORE_DEVICE Value* operand(int turn, int row) const {
     return reinterpret_cast<Value*>(shared_memory()) + (turn * kRows + row) * kWidth;
-  }
-
-  RNNCORE_DEVICE void load_weights(const T* recurrent) {
-    const Index units = common_.units;
-#pragma unroll
-    for (int g = 0; g < kGates; ++g) {
-#pragma unroll
-      for (int i = 0; i < kRuns; ++i) {
-#pragma unroll
-        for (int j = 0; j < kRun; ++j) {
-          const int k = run_start(seat_.part, i) + j;
-          const bool there = seat_.unit < units && k < units;
-          weights_[g][i][j] =
-              there ? load(recurrent + (g * units + seat_.unit) * units + k) : Value(0);
-        }
-      }
-    }
   }
 
   // U h for this thread's row and unit.
@@ -131,9 +114,7 @@ class ForwardBlock {
 
 template <class T, class Cell, class CellOptions, int kWidth>
 RNNCORE_DEVICE void persistent_forward(const PersistentForward& given) {
-  CellOptions options;
-  take_options(given.step.common.options, options);
-  ForwardBlock<T, Cell, CellOptions, kWidth>(given, options).run();
+  run_block<ForwardBlock<T, Cell, CellOptions, kWidth>, CellOptions>(given);
 }
 
 }  // namespace cuda

@@ -8,14 +8,13 @@ comes from CuPy's pool, which orders its use by that stream.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from rnncore import _rnncore
-from rnncore.backends.cpu import core_spec
+from rnncore.backends.cuda_addresses import weights_of
 from rnncore.backends.interface import CoreStream
 from rnncore.cells import CellSpec
 from rnncore.cuda import driver
@@ -74,13 +73,11 @@ def pack(spec: CellSpec, params: Sequence[Any], num_threads: int, weights: str =
         raise NotImplementedError(
             f"freeze: expected dtype None or {spec.dtype!r} on a CUDA device, got {weights!r}"
         )
-    native, device = _native(spec), driver.current()
-    stack = _rnncore.CudaStack(native, spec.dtype, [device.address(param) for param in params])
-    width = _rnncore.cuda_width(native, spec.dtype)
-    program = device.program(native.cell_name, spec.dtype, native.has_options, width)
-    block = device.empty(stack.nbytes)
-    stack.pack(program, device.stream(), device.address(block))
-    return Packed(spec, stack, block, program, list(params))
+    device = driver.current()
+    made = weights_of(spec, [device.address(param) for param in params])
+    block = device.empty(made.nbytes)
+    made.pack(device.stream(), device.address(block))
+    return Packed(spec, made.stack, block, made.program, list(params))
 
 
 def forward(
@@ -173,12 +170,6 @@ def stream(packed: Packed, spec: CellSpec, batch: int) -> CoreStream:
         "stream: expected a layer on 'cpu', got one on a CUDA device; call the frozen engine with "
         "T=1 and the state instead"
     )
-
-
-@lru_cache(maxsize=256)
-def _native(spec: CellSpec) -> Any:
-    """Return the core's specification, whose dtype is that of parameters and states."""
-    return core_spec(replace(spec, dtype=spec.param_dtype.name), "full")
 
 
 def _strided(device: driver.Driver, array: Any) -> tuple[int, int, int]:

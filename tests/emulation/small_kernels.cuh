@@ -1,24 +1,7 @@
 // Kernels that try the words of cuda/device.cuh, right and wrong, each in a few lines.
 #pragma once
 
-#include "cuda/device.cuh"
-
-namespace rnncore {
-namespace cuda {
-
-template <class Real>
-RNNCORE_DEVICE Real constant(double x) {
-  return static_cast<Real>(x);
-}
-template <class Real>
-RNNCORE_DEVICE Real select(bool condition, Real a, Real b) {
-  return condition ? a : b;
-}
-
-}  // namespace cuda
-}  // namespace rnncore
-
-#include "cells/lstm.h"
+#include "cuda/values.cuh"
 
 namespace rnncore {
 namespace cuda {
