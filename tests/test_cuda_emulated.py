@@ -9,7 +9,14 @@ import emulated_cuda as emulated
 import numpy as np
 import pytest
 import variants
-from cases import Case, assert_results_close, assert_same_bits, draw, run_reference
+from cases import (
+    Case,
+    assert_results_close,
+    assert_same_bits,
+    draw,
+    largest_given,
+    run_reference,
+)
 from emulation.build import compiler
 
 from rnncore import _rnncore
@@ -44,7 +51,7 @@ def random_case(seed: int, dtype: str, **changes: Any) -> Case:
 def check(case: Case, **how: Any) -> None:
     problem = draw(case)
     results = emulated.train(case, problem, **how)
-    assert_results_close(results, run_reference(case, problem), case.dtype)
+    assert_results_close(results, run_reference(case, problem), case.dtype, problem)
 
 
 def persistent(case: Case) -> Case:
@@ -80,6 +87,28 @@ def test_random_combinations(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(12, 300))
 def test_many_random_combinations(seed: int) -> None:
     test_random_combinations(seed)
+
+
+# Seeds whose dx cancels to 1e-6 .. 1e-4 of its terms, and whether in persistent blocks.
+@pytest.mark.parametrize(
+    ("seed", "persists"), [(28, True), (134, False), (136, False), (191, False)]
+)
+def test_a_gradient_that_cancels_is_held_to_roundings_of_what_was_given(
+    seed: int, persists: bool
+) -> None:
+    case = random_case(seed, "float64")
+    case = persistent(case) if persists else case
+    problem = draw(case)
+    results, expected = (
+        emulated.train(case, problem, persists=persists),
+        run_reference(case, problem),
+    )
+    terms = largest_given(problem)
+    assert 0 < np.abs(expected["dx"]).max() < 1e-4 * terms
+    assert_results_close(results, expected, "float64", problem)
+    wrong = results | {"dx": results["dx"] + 1e-9 * terms}
+    with pytest.raises(AssertionError, match="dx: off by"):
+        assert_results_close(wrong, expected, "float64", problem)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
