@@ -76,7 +76,6 @@ def test_a_layer_on_the_gpu_gives_what_it_gives_on_the_cpu(kind, options, length
     resets[2, 1] = True
     arguments = (x, dy, start(here), lengths, resets)
     on_gpu = run(there, *arguments)
-    assert [part.dtype for part in on_gpu if not isinstance(part, tuple)]
     with on_device.backends.use(on_device.backends.current("cuda").host):
         assert_same(on_gpu, run(here, *arguments))
 

@@ -80,9 +80,7 @@ def cell_program(cell: str, dtype: str, options: bool) -> Program:
     options : bool
         Whether the cell asks for its options at run time, or has the plain ones.
     """
-    kind = f"cell_{cell}"
-    choice = "AnyOptions" if options else f"PlainOptions<{kind}::Candidate>"
-    types = f"{TYPES[dtype]}, {kind}::Type, {choice}"
+    types, suffix = _of_cell(cell, dtype, options)
     names = {"forward_gates": "ForwardStep", "backward_gates": "BackwardStep"}
     headers = ["recurrence_forward", "recurrence_backward"]
     if options:
@@ -93,25 +91,23 @@ def cell_program(cell: str, dtype: str, options: bool) -> Program:
         for name, arguments in names.items()
         for phase in range(_rnncore.cuda_cells()[cell].phases)
     ]
-    return _program(headers, entries, f"{cell}_{dtype}_{'options' if options else 'plain'}")
+    return _program(headers, entries, suffix)
 
 
 def persistent_program(cell: str, dtype: str, options: bool, width: int) -> Program:
     """Return the kernels that run all steps of a cell at once, blocks of `width` units."""
-    kind = f"cell_{cell}"
-    choice = "AnyOptions" if options else f"PlainOptions<{kind}::Candidate>"
-    types = f"{TYPES[dtype]}, {kind}::Type, {choice}, {width}"
+    types, suffix = _of_cell(cell, dtype, options)
     entries = [
         Entry(
             f"persistent_{way}",
             f"Persistent{way.title()}",
-            f"persistent_{way}<{types}>",
+            f"persistent_{way}<{types}, {width}>",
             SPLIT * width,
         )
         for way in ("forward", "backward")
     ]
-    suffix = f"{cell}_{dtype}_{'options' if options else 'plain'}_{width}"
-    return _program(["persistent_forward", "persistent_backward"], entries, suffix)
+    headers = ["persistent_forward", "persistent_backward"]
+    return _program(headers, entries, f"{suffix}_{width}")
 
 
 def programs_of(cell: str, dtype: str, options: bool, width: int) -> list[Program]:
@@ -119,6 +115,14 @@ def programs_of(cell: str, dtype: str, options: bool, width: int) -> list[Progra
     if width:
         return [common_program(dtype), persistent_program(cell, dtype, options, width)]
     return [common_program(dtype), cell_program(cell, dtype, options)]
+
+
+def _of_cell(cell: str, dtype: str, options: bool) -> tuple[str, str]:
+    """Return the types that a cell's kernels are made of, and the end of their names."""
+    kind = f"cell_{cell}"
+    choice = "AnyOptions" if options else f"PlainOptions<{kind}::Candidate>"
+    end = f"{cell}_{dtype}_{'options' if options else 'plain'}"
+    return f"{TYPES[dtype]}, {kind}::Type, {choice}", end
 
 
 def _program(headers: list[str], entries: list[Entry], suffix: str) -> Program:
