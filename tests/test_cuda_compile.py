@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import cuda_compile as gates
 import pytest
@@ -40,7 +41,8 @@ def beyond_the_budget(compiler: str, name: str, architecture: str, taken: gates.
     kernels, times = stored["kernels"], 1 if compiler in stored["compilers"] else 2
     if name not in kernels:
         return ["has no budget: run python tests/cuda_compile.py --write"]
-    budget = gates.Taken(*kernels[name][architecture])
+    own = stored.get(f"beyond {compiler}", {}).get(name, {})
+    budget = gates.Taken(*own.get(architecture, kernels[name][architecture]))
     spilled = SPILLED if budget.spilled else 0
     slack = gates.Taken(times * REGISTERS, times * STACK, times * spilled, 0)
     return [
@@ -135,6 +137,22 @@ extern "C" __global__ void roomy(float* to) { to[threadIdx.x] = 1; }
     assert taken["crowded"].shared == 400
     assert taken["roomy"].registers < 32
     assert taken["roomy"][1:] == (0, 0, 0)
+
+
+def test_what_one_compiler_needs_beyond_the_budget_is_not_allowed_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = {
+        "compilers": ["one", "other"],
+        "kernels": {"kernel": {"sm_90": [40, 0, 0, 0]}},
+        "beyond other": {"kernel": {"sm_90": [96, 0, 0, 0]}},
+    }
+    monkeypatch.setattr(gates, "BUDGET", tmp_path / "budget.json")
+    gates.BUDGET.write_text(json.dumps(stored))
+    most = gates.Taken(96 + REGISTERS, 0, 0, 0)
+    assert beyond_the_budget("other", "kernel", "sm_90", most) == []
+    assert beyond_the_budget("other", "kernel", "sm_90", most._replace(registers=105)) != []
+    assert beyond_the_budget("one", "kernel", "sm_90", most) != []
 
 
 def test_a_kernel_beyond_its_budget_is_told() -> None:
