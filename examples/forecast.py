@@ -4,7 +4,9 @@ A GRU reads a window and forecasts every step of the horizon. Beside it stand pe
 value goes on), the seasonal naive (the last season goes on), the season's mean, and least squares
 on the same window. Four series come with rnncore: the Nile, sunspots, El Nino, and carbon dioxide
 at Mauna Loa, whose gaps are filled with the last value seen and not scored. The folder of --data
-adds the daily temperature of Melbourne and the oil temperature of a transformer, ETTh1.
+adds sunspots by month, the daily temperature of Melbourne and the oil temperature of a transformer,
+ETTh1. Validation has chosen how each is forecast; for sunspots by month it does so in every run.
+--validate and --quick show the validation part, and leave the test part alone.
 """
 
 import time
@@ -13,7 +15,7 @@ from pathlib import Path
 import jobs
 import numpy as np
 import time_series as ts
-from several_steps import ELSEWHERE, SHIPPED, VIEWS, Task, values_of
+from several_steps import ELSEWHERE, SHIPPED, VIEWS, Task, choose, values_of
 
 from rnncore import pictures
 from rnncore.train import Progress
@@ -61,11 +63,11 @@ def run(task, seeds):
     return forecasts, {name: score(task, rows) for name, rows in forecasts.items()}
 
 
-def show(name, series, task, table):
-    """Print the errors on one horizon."""
+def show(name, series, task, table, part):
+    """Print the errors on one horizon, and on which part they are."""
     unit = f" {series.unit}" if series.unit else ""
-    title = f"{name}, {task.horizon} ahead ({task.view})"
-    print(f"\n{title:31} MSE   spread      MAE     RMSE{unit}")
+    title = f"{name}, {task.horizon} ahead ({task.view}), {part}"
+    print(f"\n{title}\n{'':31} MSE   spread      MAE     RMSE{unit}")
     for model, row in table.items():
         print(
             f"  {model:22} {row['mse']:9.4f} {row['spread']:8.4f} {row['mae']:8.4f} "
@@ -113,19 +115,23 @@ def main() -> None:
     parser.add_argument("--view", choices=VIEWS, help="instead of each series' own")
     arguments, started = parser.parse_args(), time.perf_counter()
     seeds = range(arguments.seed, arguments.seed + (1 if arguments.quick else arguments.seeds))
-    figures, drawn = {}, {}
+    validate, figures, drawn = arguments.validate or arguments.quick, {}, {}
     for name, (series, values) in load(arguments).items():
         figures[name] = {}
         for horizon in arguments.horizons or series.horizons:
-            view = arguments.view or series.horizons[horizon]
-            task = Task(series, values, horizon, view, arguments.validate)
+            view, chosen, tried = arguments.view or series.horizons[horizon], series, {}
+            if view is None:
+                view, chosen, tried = choose(series, values, horizon, arguments.seed)
+            task = Task(chosen, values, horizon, view, validate)
             forecasts, table = run(task, seeds)
-            show(name, series, task, table)
+            part = "validation" if validate else "test"
+            show(name, series, task, table, part)
             settings = task.settings._asdict()
-            figures[name][f"{horizon} ahead"] = {"view": view, "settings": settings} | table
+            how = {"part": part, "view": view, "settings": settings, "validation": tried}
+            figures[name][f"{horizon} ahead"] = how | table
             if horizon <= DRAWN_AT_MOST:
-                drawn[name] = series, task, forecasts
-    if not arguments.validate:
+                drawn[name] = chosen, task, forecasts
+    if arguments.quick or not arguments.validate:
         draw(jobs.picture_path("forecast", arguments), drawn)
         jobs.write_results("forecast", arguments, figures, started)
 

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import rnncore as rc
-from rnncore.bench.machine import commit, cpu_name
+from rnncore.bench.machine import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
 VARIABLE = "RNNCORE_DATA"
@@ -220,7 +220,6 @@ def write_results(
         "cpu": cpu_name(),
         "versions": {
             "rnncore": rc.__version__,
-            "commit": commit(),
             "numpy": np.__version__,
             "python": platform.python_version(),
         },

@@ -1,12 +1,13 @@
 """Surnames of 18 languages, character by character: tell the language, and write names of one.
 
 1. Many to one: a bidirectional GRU reads a name and says which language it is of. Classes are very
-   unbalanced, so macro-F1 decides. Five folds; of the rest an eighth validates. The set has many
-   names more than once (108 Arabic ones stand there 2,000 times): pairs of name and language count
-   once, and a spelling is in one fold, whatever the number of its languages.
+   unbalanced, so macro-F1 decides. In each of five folds validation among the other names chooses
+   the setting; three trainings of what it chose answer together, and the fold is read once. The set
+   has many names more than once (108 Arabic ones stand there 2,000 times): pairs of name and
+   language count once, and a spelling is in one fold, whatever the number of its languages.
 2. One to many: a GRU starts from a language and writes a name. Its nats a character are compared
-   with those of the same model that is not told the language; the classifier of the first fold
-   judges what it writes.
+   with those of the same model that is not told the language; the readers of the first fold
+   judge what it writes.
 
 python examples/names.py --data DIR
 """
@@ -15,138 +16,112 @@ from __future__ import annotations
 
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import jobs
 import numpy as np
 import scores
+import selection
+from surnames import END, START, Names, Writings, about_languages, as_names, made_names
 
 import rnncore as rc
 from rnncore import models, nn, train
 
 FILE = "names.tsv"
-FOLDS, EPOCHS, SHOWN, JUDGED = 5, 14, 5, 100
-START, END = 0, 1
+MEMBERS, WRITER_EPOCHS, SHOWN, JUDGED = 3, 14, 5, 100
 
 
-class Names(NamedTuple):
-    """Pairs of name and language, each once; folds keep a spelling together."""
+class Setting(NamedTuple):
+    """What validation chooses."""
 
-    texts: list[str]
-    languages: np.ndarray
-    folds: np.ndarray
-    labels: list[str]
-    alphabet: list[str]
-
-    def rows(self, which: np.ndarray) -> list[np.ndarray]:
-        place = {character: i for i, character in enumerate(self.alphabet, start=2)}
-        return [np.array([place[one] for one in self.texts[i]]) for i in which]
-
-
-def as_names(pairs: Iterable[tuple[str, str]], seed: int) -> Names:
-    """Return pairs of language and name in ten folds: two at a time test, one validates."""
-    kept = sorted(set(pairs))
-    labels = sorted({language for language, _ in kept})
-    languages = np.array([labels.index(language) for language, _ in kept])
-    texts, folds = [text for _, text in kept], scores.stratified_folds(languages, 2 * FOLDS, seed)
-    fold_of = dict(zip(texts[::-1], folds[::-1], strict=True))
-    together = np.array([fold_of[text] for text in texts])
-    return Names(texts, languages, together, labels, sorted(set("".join(texts))))
+    units: int = 64
+    dropout: float = 0.25
+    batch: int = 64
+    epochs: int = 14
+    rate: float = 5e-3
+    weighted: bool = True
+    """Whether a class weighs by the inverse root of its size."""
+    reduce: str = "last"
 
 
-def made_names(seed: int) -> Iterator[tuple[str, str]]:
-    """Yield names for --quick: each language has syllables and an end of its own."""
-    draw = np.random.default_rng(seed)
-    for language, count, syllables, end in (
-        ("Alic", 150, "al ben mar ti", "o"),
-        ("Borish", 90, "kov ro zim pa", "sky"),
-        ("Caran", 60, "chu li wa", ""),
-    ):
-        for _ in range(count):
-            yield language, "".join(draw.choice(syllables.split(), draw.integers(1, 5))) + end
+SETTINGS = {
+    "64 units": Setting(),
+    "64 units, no weights": Setting(weighted=False),
+    "64 units, mean of all states": Setting(reduce="mean"),
+    "96 units, much dropout": Setting(96, 0.4, 128, 10),
+    "128 units": Setting(128, 0.3, 64, 16, 3e-3),
+}
 
 
 # --- many to one ----------------------------------------------------------------------------------
 
 
-def fit_reader(
-    names: Names, known: np.ndarray, unseen: np.ndarray, weights: str, arguments: Namespace
-) -> models.Classifier:
-    """Train a classifier; the epoch of the best macro-F1 on the unseen is the one that is kept."""
-    classes, seed = len(names.labels), arguments.seed
-    layer = rc.GRU(32, 64, bidirectional=True, seed=seed)
-    languages, symbols = names.languages, 2 + len(names.alphabet)
-    model = models.Classifier(layer, classes, vocabulary=symbols, dropout=0.25, seed=seed + 1)
-    batches = train.PaddedBatches(names.rows(known), languages[known].tolist(), 64, seed)
-    weight = scores.root_weights(languages[known], classes) if weights == "weights" else None
-    rows = names.rows(unseen)
-
-    def validate(model: Any) -> float:
-        given = scores.predictions(model, rows, 256)
-        return 1 - scores.macro_f1(scores.confusions(languages[unseen], given, classes))
-
-    loss, plan = nn.SoftmaxCrossEntropy(weight=weight), (batches.per_epoch, arguments.epochs, 5e-3)
-    scores.fit(model, loss, batches, *plan, validate, weights)
-    return model
+def fit_readers(
+    names: Names, known: np.ndarray, setting: Setting, seeds: Sequence[int], arguments: Namespace
+) -> selection.Committee:
+    """Train classifiers, one for each seed; the last epoch counts."""
+    classes, languages, members = len(names.labels), names.languages[known], []
+    weight = scores.root_weights(languages, classes) if setting.weighted else None
+    rows, symbols = names.rows(known), 2 + len(names.alphabet)
+    for seed in seeds:
+        given = {"vocabulary": symbols, "dropout": setting.dropout, "seed": seed + 1}
+        layer = rc.GRU(32, setting.units, bidirectional=True, seed=seed)
+        model = models.Classifier(layer, classes, reduce=setting.reduce, **given)
+        batches = train.PaddedBatches(rows, languages.tolist(), setting.batch, seed)
+        plan = batches.per_epoch, arguments.epochs or setting.epochs, setting.rate, None
+        scores.fit(model, nn.SoftmaxCrossEntropy(weight=weight), batches, *plan, "reader")
+        members.append(model)
+    return selection.Committee(members)
 
 
-def parts_of(names: Names, fold: int) -> list[np.ndarray]:
-    """Return which names train, validate and test."""
-    test = names.folds // 2 == fold
-    validates = names.folds == (2 * fold + 2) % (2 * FOLDS)
-    return [np.flatnonzero(part) for part in (~test & ~validates, validates, test)]
+def train_readers(names: Names, parts: selection.Parts, arguments: Namespace, label: str) -> Any:
+    """Return a fold's readers in the setting that validates best, and how the settings did."""
+    classes, languages, seed = len(names.labels), names.languages, arguments.seed
+    settings = dict(list(SETTINGS.items())[: 2 if arguments.quick else None])
+
+    def judge(setting: Setting, known: np.ndarray, unseen: np.ndarray) -> np.ndarray:
+        readers = fit_readers(names, known, setting, [seed], arguments)
+        given = scores.predictions(readers, names.rows(unseen), 256)
+        return scores.confusions(languages[unseen], given, classes)
+
+    chosen, validation = selection.choose(settings, parts.inner, judge, scores.macro_f1, label)
+    seeds = range(seed, seed + 10 * MEMBERS, 10)
+    readers = fit_readers(names, parts.learnt, settings[chosen], seeds, arguments)
+    return readers, {"chosen": chosen, "validation_macro_f1": validation}
 
 
-def read_names(names: Names, arguments: Namespace) -> tuple[dict[str, Any], Any]:
-    """Return the confusions over all folds, and the model of the first that had no weights."""
-    classes, languages, texts = len(names.labels), names.languages, names.texts
-    tables, judge = dict[str, Any](), None
-    for fold in range(1 if arguments.quick else FOLDS):
-        known, unseen, test = parts_of(names, fold)
-        learnt = np.concatenate([known, unseen])
-        framed = [[f"^{texts[i]}$" for i in part] for part in (learnt, test)]
-        given = {
-            "most frequent": np.full(len(test), np.bincount(languages[learnt]).argmax()),
-            "runs of 1-3": scores.naive_bayes(framed[0], languages[learnt], framed[1], classes),
-        }
-        for name in ("no weights", "weights"):
-            model = fit_reader(names, known, unseen, name, arguments)
-            given[name] = scores.predictions(model, names.rows(test), 256)
-            judge = judge or model
-        for name, found in given.items():
-            tables.setdefault(name, []).append(scores.confusions(languages[test], found, classes))
-            scores.figures_of(f"fold {fold + 1}, {name}", tables[name][-1:], names.labels)
-    return tables, judge
+def read_test(
+    names: Names, learnt: np.ndarray, test: np.ndarray, readers: selection.Committee
+) -> dict[str, np.ndarray]:
+    """Return the confusions of all that tell the languages of a fold."""
+    classes, languages = len(names.labels), names.languages
+    framed = [[f"^{names.texts[i]}$" for i in part] for part in (learnt, test)]
+    given = {
+        "most frequent": np.full(len(test), np.bincount(languages[learnt]).argmax()),
+        "runs of 1-3": scores.naive_bayes(framed[0], languages[learnt], framed[1], classes),
+        "GRU": scores.predictions(readers, names.rows(test), 256),
+    }
+    for number, member in enumerate(readers.members, start=1):
+        given[f"GRU, training {number}"] = scores.predictions(member, names.rows(test), 256)
+    return {name: scores.confusions(languages[test], one, classes) for name, one in given.items()}
 
 
 # --- one to many ----------------------------------------------------------------------------------
 
 
-def about_languages(batches: Iterable[Any], languages: int) -> Iterator[Any]:
-    """Turn pairs of a language and a name into what OneToMany reads; -1 is no language."""
-    for (source, read), targets, _ in batches:
-        yield (np.eye(languages + 1, languages, dtype=np.float32)[source[0]], read), targets
-
-
-def fit_writer(names: Names, told: bool, arguments: Namespace) -> tuple[models.OneToMany, float]:
-    """Train on the first fold's part; return the model and its nats a character on the test."""
+def fit_writer(
+    names: Names, parts: selection.Parts, told: bool, arguments: Namespace
+) -> models.OneToMany:
+    """Train on a fold; the epoch that validates best is the one that is kept."""
     count, seed = len(names.labels), arguments.seed
     layer = rc.GRU(32, 128, seed=seed)
     model = models.OneToMany(count, 2 + len(names.alphabet), layer, dropout=0.2, seed=seed + 1)
-    parts = []
-    for which in parts_of(names, 0):
-        languages = names.languages[which] if told else np.full(len(which), -1)
-        sources = [[language] for language in languages]
-        parts.append(train.PairBatches(sources, names.rows(which), 128, START, END, seed))
-    loss, plan = nn.SoftmaxCrossEntropy(), (parts[0].per_epoch, arguments.epochs, 5e-3)
-
-    def measure(model: Any, part: int = 1) -> float:
-        return train.evaluate(model, loss, about_languages(parts[part].epoch(), count))
-
-    batches, label = about_languages(parts[0], count), "told the language" if told else "not told"
-    scores.fit(model, loss, batches, *plan, measure, label)
-    return model, measure(model, 2)
+    learnt, unseen = (Writings(names, which, told, seed) for which in parts.inner[0])
+    batches, loss = about_languages(learnt.pairs, count), nn.SoftmaxCrossEntropy()
+    plan = learnt.pairs.per_epoch, arguments.epochs or WRITER_EPOCHS, 5e-3, unseen.nats
+    scores.fit(model, loss, batches, *plan, "told the language" if told else "not told")
+    return model
 
 
 def write_names(model: models.OneToMany, language: int, names: Names, seed: int) -> list[str]:
@@ -162,10 +137,9 @@ def write_names(model: models.OneToMany, language: int, names: Names, seed: int)
 def judged(model: Any, judge: Any, names: Names, seed: int) -> dict[str, Any]:
     """Return, by language, some of what the model writes, and what the classifier says of it."""
     found, seen = {}, set(names.texts)
-    place = {character: i for i, character in enumerate(names.alphabet, start=2)}
     for language, label in enumerate(names.labels):
         written = write_names(model, language, names, seed)
-        rows = [np.array([place[one] for one in text], dtype=int) for text in written if text]
+        rows = names.encoded([text for text in written if text])
         right = (scores.predictions(judge, rows) == language).mean()
         new = np.mean([text not in seen for text in written])
         found[label] = {"samples": written[:SHOWN], "recognised": right, "new": new}
@@ -175,23 +149,32 @@ def judged(model: Any, judge: Any, names: Names, seed: int) -> dict[str, Any]:
 
 def main() -> None:
     arguments = jobs.parser(__doc__ or "", "names").parse_args()
-    arguments.epochs = arguments.epochs or (15 if arguments.quick else EPOCHS)
-    started = time.perf_counter()
-    pairs: Iterable[Any] = made_names(arguments.seed)
+    arguments.epochs = arguments.epochs or (15 if arguments.quick else None)
+    seed, started = arguments.seed, time.perf_counter()
+    pairs: Iterable[Any] = made_names(seed)
     if not arguments.quick:
         path = jobs.find_data(arguments, "names", [FILE]) / FILE
         pairs = [tuple(line.split("\t")) for line in jobs.read_lines(path)]
-    names = as_names(pairs, arguments.seed)
+    names = as_names(pairs, seed)
     print(f"{len(names.texts)} pairs of name and language, {len(set(names.texts))} spellings")
-    tables, judge = read_names(names, arguments)
-    found: dict[str, Any] = {"pairs": len(names.texts)}
+    folds = range(1 if arguments.quick else selection.FOLDS)
+    parts = [selection.fold_parts(names.tenths, fold) for fold in folds]
+    trained = [train_readers(names, parts[i], arguments, f"fold {i + 1}") for i in folds]
+    writers = {told: fit_writer(names, parts[0], told, arguments) for told in (True, False)}
+    tests = [part.test.open() for part in parts]  # all has been chosen and trained
+    read = [
+        read_test(names, part.learnt, test, readers)
+        for part, test, (readers, _) in zip(parts, tests, trained, strict=True)
+    ]
+    tables = {name: [fold[name] for fold in read] for name in read[0]}
+    found: dict[str, Any] = {"pairs": len(names.texts), "folds": [how for _, how in trained]}
     for name, each in tables.items():
         found[name] = scores.figures_of(f"all folds, {name}", each, names.labels)
-    (writer, told), (_, untold) = (fit_writer(names, known, arguments) for known in (True, False))
-    print(f"nats a character: {told:.3f} told the language, {untold:.3f} not told")
-    found["nats_a_character"] = {"told": told, "not told": untold}
-    found["written"] = judged(writer, judge, names, arguments.seed)
-    shown = {name: np.sum(tables[name], axis=0) for name in ("no weights", "weights")}
+    nats = {told: Writings(names, tests[0], told, 0).nats(writers[told]) for told in writers}
+    print(f"nats a character: {nats[True]:.3f} told the language, {nats[False]:.3f} not told")
+    found["nats_a_character"] = {"told": nats[True], "not told": nats[False]}
+    found["written"] = judged(writers[True], trained[0][0], names, seed)
+    shown = {name: np.sum(tables[name], axis=0) for name in ("runs of 1-3", "GRU")}
     scores.draw_confusions(jobs.picture_path("names", arguments), shown, names.labels)
     jobs.write_results("names", arguments, found, started)
 

@@ -19,10 +19,13 @@ def fit(
     per_epoch: int,
     epochs: int,
     peak: float,
-    validate: Callable[[Any], float],
+    validate: Callable[[Any], float] | None,
     label: str,
 ) -> train.Trainer:
-    """Train by AdamW under a cosine; the epoch of the lowest validation is the one kept."""
+    """Train by AdamW under a cosine; the epoch of the lowest validation is the one kept.
+
+    Without `validate` it is the last one.
+    """
     updates = epochs * per_epoch
     trainer = train.Trainer(
         model,
@@ -33,7 +36,7 @@ def fit(
         max_norm=1.0,
         validate=validate,
         validate_every=per_epoch,
-        patience=epochs,
+        patience=None if validate is None else epochs,
     )
     trainer.run(updates, label)
     return trainer

@@ -20,8 +20,10 @@ class Series(NamedTuple):
     unit: str
     season: float
     horizons: dict
-    """Steps ahead, and the view in which each is forecast."""
+    """Steps ahead, and the view in which each is forecast; None if the job is to choose it."""
     settings: ts.Settings = SMALL
+    windows: tuple = ()
+    """How many steps a window may have, where the job is to choose that too."""
     ends: tuple | None = None
     """Of the training and the validation part and of all; 60, 80 and 100 % if None."""
 
@@ -37,6 +39,14 @@ SHIPPED = {
     ),
 }
 ELSEWHERE = {
+    "sunspots by month": Series(
+        "monthly-sunspots.csv",
+        "",
+        132,
+        {12: None, 60: None},
+        SMALL._replace(steps=72, hidden=32, batch=64, epochs=30, patience=6),
+        windows=(72, 144),
+    ),
     "Melbourne": Series(
         "daily-min-temperatures.csv",  # it has no 29th of February
         "degrees C",
@@ -50,7 +60,7 @@ ELSEWHERE = {
         24,
         {24: RELATIVE, 48: RELATIVE, 168: RELATIVE, 336: RELATIVE, 720: RELATIVE},
         ts.Settings(168, cell="GRU", hidden=32, rate=1e-3, batch=64, epochs=8, patience=2),
-        (8640, 11520, 14400),  # 12, 4 and 4 months of 30 days, as others do
+        ends=(8640, 11520, 14400),  # 12, 4 and 4 months of 30 days, as others do
     ),
 }
 
@@ -151,3 +161,24 @@ class Task:
         fitted = ts.fit(seen, self.learnt - self.lag, self.settings, seed)
         start = self.start - self.lag
         return ts.forecasts(fitted.model, self.columns, start, self.settings) + self.base()
+
+
+def choose(series, values, horizon: int, seed: int):
+    """Return the view, and the series in the settings, that validate best; and what each reached.
+
+    What a view and a window reach is the error of one network on the validation part: these tasks
+    end where the test part begins.
+    """
+
+    def seeing(steps: int):
+        return series._replace(settings=series.settings._replace(steps=steps))
+
+    found = {}
+    for view in VIEWS:
+        for steps in series.windows:
+            task = Task(seeing(steps), values, horizon, view, validate=True)
+            errors = task.errors(task.network(seed))
+            found[view, steps] = float(np.nanmean(np.square(errors)))
+    view, steps = min(found, key=lambda one: found[one])
+    reached = {f"{view}, window {steps}": error for (view, steps), error in found.items()}
+    return view, seeing(steps), reached

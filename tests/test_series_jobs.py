@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -92,6 +93,42 @@ def test_a_setting_can_be_tried_and_a_wrong_one_is_named(ts: ModuleType) -> None
     assert ts.changed(ts.Settings(5), plain) == ts.Settings(5, hidden=9, rate=0.5, cell="GRU")
     with pytest.raises(SystemExit, match="got depth=3"):
         ts.changed(ts.Settings(5), SimpleNamespace(quick=False, epochs=None, set=["depth=3"]))
+
+
+# --- several steps --------------------------------------------------------------------------------
+
+
+def test_the_choice_of_how_a_series_is_forecast_sees_no_test_part(module) -> None:
+    steps = module("several_steps")
+    values = np.sin(np.arange(300) / 2) + 0.1 * walk(300)
+    spoilt = np.where(np.arange(300) < 240, values, 1e3)
+    settings = steps.SMALL._replace(hidden=4, epochs=1)
+    series = steps.Series("", "", 12, {6: None}, settings, windows=(6, 10))
+    (view, chosen, reached), other = (steps.choose(series, v, 6, 0) for v in (values, spoilt))
+    assert other == (view, chosen, reached)
+    assert len(reached) == 2 * len(steps.VIEWS)
+    assert min(reached, key=reached.get) == f"{view}, window {chosen.settings.steps}"
+
+
+@pytest.mark.parametrize(("words", "alike"), [(["--quick"], True), (["--only", "sunspots"], False)])
+def test_a_quick_forecast_prints_nothing_of_the_test_part(
+    module, monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path, words: list, alike: bool
+) -> None:
+    forecast = module("forecast")
+    true, said = forecast.values_of, []
+    options = ["--epochs", "1", "--seeds", "1", "--results", str(tmp_path)]
+    monkeypatch.setattr(sys, "argv", ["forecast.py", *words, *options])
+    for change in (0.0, 50.0):
+
+        def spoilt(*arguments, change=change):
+            values = true(*arguments)
+            return values + change * (np.arange(len(values)) >= int(0.8 * len(values)))
+
+        monkeypatch.setattr(forecast, "values_of", spoilt)
+        forecast.main()
+        said.append(capsys.readouterr().out)
+    assert "network" in said[0]
+    assert (said[0] == said[1]) == alike
 
 
 # --- prices ---------------------------------------------------------------------------------------
