@@ -48,7 +48,7 @@ def centred(clips: Clips, centre: str, mean: np.ndarray) -> Clips:
 def made_clips(seed: int) -> tuple[Clips, list[str]]:
     """Return sounds for --quick: two formants that move as the digit says, high as the speaker."""
     draw, bands = np.random.default_rng(seed), []
-    digit, speaker, index = (part.reshape(-1) for part in np.indices((10, 3, 20)))
+    digit, speaker, index = (part.reshape(-1) for part in np.indices((10, 3, 15)))
     for what, who in zip(digit, speaker, strict=True):
         time_ = np.linspace(0, 1, draw.integers(10, 25))[:, None]
         low, high = 2 + who + 6 * time_ * (what % 3), 9 + who + 4 * (what // 3) * (time_ - 0.5)

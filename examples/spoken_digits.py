@@ -143,7 +143,7 @@ def read_test(
 
 def main() -> None:
     arguments = jobs.parser(__doc__ or "", "spoken-digits").parse_args()
-    arguments.epochs = arguments.epochs or (10 if arguments.quick else EPOCHS)
+    arguments.epochs = arguments.epochs or (8 if arguments.quick else EPOCHS)
     started = time.perf_counter()
     if arguments.quick:
         clips, names = made_clips(arguments.seed)
