@@ -149,6 +149,14 @@ def test_results_name_no_folder_of_the_machine(
     assert (results["seed"], results["figures"]) == (3, {"a": 0.5})
 
 
+def test_stored_results_name_versions_and_no_commit_that_only_their_maker_had() -> None:
+    stored = sorted((EXAMPLES / "results").glob("*.json"))
+    assert len(stored) >= 10
+    for path in stored:
+        versions = json.loads(path.read_text())["versions"]
+        assert set(versions) == {"rnncore", "numpy", "python"}, path.name
+
+
 def test_a_quick_run_leaves_the_stored_results_alone(jobs: ModuleType) -> None:
     arguments = jobs.parser("").parse_args(["--quick"])
     assert jobs.write_results("none", arguments, {}, time.perf_counter()) is None
