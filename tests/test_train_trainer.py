@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -384,3 +385,18 @@ def test_a_checkpoint_holds_the_states_of_a_stack(tmp_path: Path) -> None:
 def test_a_trainer_refuses_senseless_numbers(options: dict, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         small(**options)
+
+
+@pytest.mark.parametrize(("make", "told"), [
+    (lambda: models.LanguageModel(5, rc.GRU(2, 3, seed=0), seed=0),
+     r"got a tuple of 2 from LanguageModel; LanguageModel\.mean_loss\(indices\) does it"),
+    (lambda: rc.GRU(5, 3, seed=0), "model: expected a call that returns a prediction alone, .*GRU"),
+])  # fmt: skip
+def test_evaluating_what_returns_more_than_a_prediction_is_an_error_that_says_so(
+    make: Any, told: str
+) -> None:
+    model = make()
+    shape = (4, 2, 5) if isinstance(model, rc.GRU) else (4, 2)
+    x, targets = np.ones(shape, "f4" if len(shape) == 3 else int), np.zeros((4, 2), int)
+    with pytest.raises(TypeError, match=told):
+        train.evaluate(model, nn.SoftmaxCrossEntropy(), [(x, targets)])

@@ -32,6 +32,12 @@ def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
         ``ignore_index`` do not count, nor what a batch's ``mask`` leaves out of an elementwise
         loss.
 
+    Raises
+    ------
+    TypeError
+        If the model's call returns more than a prediction, as that of a language model or a layer
+        does; a language model has :meth:`~rnncore.models.LanguageModel.mean_loss`.
+
     Examples
     --------
     >>> from rnncore import nn
@@ -47,9 +53,22 @@ def evaluate(model: Any, loss: Any, batches: Iterable[Any]) -> float:
         targets = np.asarray(batch[1]) if place is None else batch[1]
         options = loss_options(loss, batch)
         weight = _number_counted(loss, targets, options)
-        total += weight * float(loss(model(*inputs, **named), targets, **options))
+        prediction = model(*inputs, **named)
+        if isinstance(prediction, tuple):
+            raise TypeError(_not_a_prediction(model, prediction))
+        total += weight * float(loss(prediction, targets, **options))
         count += weight
     return total / max(1, count)
+
+
+def _not_a_prediction(model: Any, prediction: tuple[Any, ...]) -> str:
+    """Return what is wrong with a call that gives a state or the like beside its prediction."""
+    name = type(model).__name__
+    other = f"; {name}.mean_loss(indices) does it" if hasattr(model, "mean_loss") else ""
+    return (
+        f"model: expected a call that returns a prediction alone, got a tuple of "
+        f"{len(prediction)} from {name}{other}"
+    )
 
 
 def _number_counted(loss: Any, targets: Any, options: dict[str, Any]) -> int:
