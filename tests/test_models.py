@@ -221,6 +221,8 @@ def test_a_classifier_takes_each_direction_where_it_ends_inside_of_stacks_too() 
     (lambda: models.EncoderDecoder(5, 5, rc.GRU(2, 3), rc.GRU(3, 3), peeky=True), "input_size"),
     (lambda: models.EncoderDecoder(5, 5, rc.GRU(2, 3), rc.GRU(2, 3, bidirectional=True)),
      "decoder: expected one direction"),
+    (lambda: models.OneToMany(5, 5, rc.GRU(2, 3, bidirectional=True)),
+     "layer: expected one direction"),
     (lambda: models.EncoderDecoder(5, 5, rc.Stack([rc.GRU(2, 3)]), rc.GRU(2, 3)),
      "encoder: expected an RNN, LSTM or GRU, got Stack"),
     (lambda: models.Classifier(rc.GRU(2, 3), 3, reduce="first"), "reduce"),

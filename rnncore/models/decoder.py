@@ -25,11 +25,13 @@ class Seen(NamedTuple):
 NOTHING = Seen()
 
 
-def taken_recurrence(name: str, layer: Any) -> Recurrent:
-    """Return an RNN, LSTM or GRU whose state another can start from."""
+def taken_recurrence(name: str, layer: Any, *, one_direction: bool = True) -> Recurrent:
+    """Return an RNN, LSTM or GRU whose state another can start from, or that can start there."""
     if not isinstance(layer, Recurrent):
         raise TypeError(f"{name}: expected an RNN, LSTM or GRU, got {type(layer).__name__}")
     taken_layer(name, layer)
+    if one_direction and layer.bidirectional:
+        raise ValueError(f"{name}: expected one direction, got {layer!r}")
     return layer
 
 
@@ -67,8 +69,6 @@ class Decoder(nn.Module):
         seed: int | None = None,
     ) -> None:
         layer = taken_recurrence("decoder", layer)
-        if layer.bidirectional:
-            raise ValueError(f"decoder: expected one direction, got {layer!r}")
         if layer.input_size <= context:
             raise ValueError(
                 f"decoder: expected an input_size above {context}, the context's, "

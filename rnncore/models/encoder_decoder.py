@@ -70,7 +70,7 @@ class EncoderDecoder(nn.Module):
         dropout: float = 0.0,
         seed: int | None = None,
     ) -> None:
-        encoder = taken_recurrence("encoder", encoder)
+        encoder = taken_recurrence("encoder", encoder, one_direction=False)
         _check_match(encoder, taken_recurrence("decoder", decoder))
         super().__init__(encoder.dtype, encoder.device)
         drawn = seeds(seed, 3)
