@@ -394,6 +394,18 @@ def test_weights_of_zero_everywhere_are_an_error_and_below_zero_too() -> None:
     assert layer.grads["weight"] == 7
 
 
+def test_a_mean_without_any_weight_is_an_error_on_every_process() -> None:
+    def work(world: ThreadCommunicator) -> str:
+        reducer = distributed.Reducer(nn.Linear(1, 1, seed=0), world)
+        reducer.weight = 0
+        with pytest.raises(ValueError, match="weight: expected more than 0 on one process"):
+            reducer.mean(3.0)
+        reducer.weight = world.rank
+        return str(reducer.mean(world.rank + 2.0))
+
+    assert on_ranks(2, work) == ["3.0", "3.0"]
+
+
 def test_two_reducers_on_one_module_and_modules_without_parameters_are_errors() -> None:
     layer = nn.Linear(1, 1, seed=0)
     first = distributed.Reducer(layer, distributed.SingleProcess())

@@ -171,14 +171,22 @@ class Reducer:
             bucket.clear()
         self._started = 0
         if not counts:
-            raise ValueError("weight: expected more than 0 on one process at least, got 0 on all")
+            raise _no_weight()
 
     def mean(self, value: float) -> float:
-        """Return the weighted mean of a number over all processes, as of a loss."""
+        """Return the weighted mean of a number over all processes, as of a loss.
+
+        Raises
+        ------
+        ValueError
+            If all weights are 0; on all processes.
+        """
         pair = self.communicator.empty(2, np.float64)
         pair[0], pair[1] = float(value) * self._weight, self._weight
         self.communicator.all_reduce(pair).wait()
         total, weight = on_host(pair)
+        if not weight > 0:
+            raise _no_weight()
         return float(total / weight)
 
     def check(self) -> None:
@@ -266,6 +274,10 @@ def _parameters(modules: Modules) -> list[Parameter]:
     if not found:
         raise ValueError("modules: expected parameters, got none")
     return list(found.values())
+
+
+def _no_weight() -> ValueError:
+    return ValueError("weight: expected more than 0 on one process at least, got 0 on all")
 
 
 def _own_gradients(teller: Any) -> list[Array]:
