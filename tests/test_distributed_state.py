@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import rnncore as rc
-from rnncore import distributed, nn, train
+from rnncore import distributed, models, nn, train
 
 
 class Reader(nn.Module):
@@ -52,3 +53,45 @@ def test_a_trainer_puts_the_best_parameters_back_into_it() -> None:
     for name, value in model.params.items():
         np.testing.assert_array_equal(value, seen[1][name], err_msg=name)
         assert (value != seen[2][name]).any()
+
+
+def make_dropping(seed: int) -> models.LanguageModel:
+    layer = rc.GRU(3, 4, 2, dropout=0.5, stateful=True, seed=seed)
+    return models.LanguageModel(5, layer, dropout=0.5, seed=seed)
+
+
+@pytest.mark.parametrize("into_bare", [True, False])
+@pytest.mark.parametrize("make", [make_dropping, lambda seed: make_dropping(seed).layer])
+def test_its_checkpoint_is_the_models(make: Any, into_bare: bool, tmp_path: Path) -> None:
+    first, second = make(1), make(2)
+    parallel = make_parallel(first)
+    saved, loaded = (parallel, second) if into_bare else (first, make_parallel(second))
+    x = np.ones((6, 4), int)
+    if isinstance(first, rc.GRU):
+        x = np.ones((6, 4, 3), np.float32)
+    first.forward(x)
+    train.save_checkpoint(tmp_path / "file", saved)
+    train.load_checkpoint(tmp_path / "file", loaded)
+    expected, got = first.forward(x), second.forward(x)
+    np.testing.assert_array_equal(got[0], expected[0])
+
+
+def make_parallel(model: Any) -> distributed.DataParallel:
+    return distributed.DataParallel(model, distributed.SingleProcess())
+
+
+def test_a_checkpoint_of_dropout_in_other_places_is_refused(tmp_path: Path) -> None:
+    class Dropping(nn.Module):
+        def __init__(self, where: str, seed: int) -> None:
+            super().__init__()
+            self.output = nn.Linear(2, 3, seed=seed)
+            setattr(self, where, nn.Dropout(0.5, seed=seed))
+
+    train.save_checkpoint(tmp_path / "file", Dropping("before", seed=0))
+    model = Dropping("after", seed=1)
+    before = model.state_dict()
+    with pytest.raises(
+        ValueError, match=r"model: expected generators in \['before'\], .*got \['after'\]"
+    ):
+        train.load_checkpoint(tmp_path / "file", model)
+    assert all((model.params[name] == value).all() for name, value in before.items())

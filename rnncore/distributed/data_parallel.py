@@ -53,6 +53,10 @@ class DataParallel(Module):
         self.model = model
         self.reducer = Reducer(model, communicator, bucket_bytes=bucket_bytes, broadcast=broadcast)
 
+    def parts(self) -> Iterator[tuple[str, Trainable]]:
+        """Yield the model, without a name: checkpoints of both are the same."""
+        yield "", self.model
+
     def _holders(self, prefix: str = "") -> Iterator[tuple[str, Trainable]]:
         """Yield what the model yields, without a name of its own in front."""
         yield prefix, self

@@ -75,13 +75,22 @@ def load_checkpoint(
     FormatError
         If the file is damaged or no checkpoint.
     ValueError
-        If the model has other parameters.
+        If the model has other parameters, or its dropout is in other places.
     """
     arrays, metadata = _read(path)
-    model.load_state_dict(under("model.", arrays))
     generators, states = json.loads(metadata["generators"]), json.loads(metadata["states"])
+    drawing = [name for name, part in walk(model) if hasattr(part, "rng_state")]
+    params = under("model.", arrays)
+    if set(drawing) != set(generators):
+        if set(params) != set(model.params):
+            model.load_state_dict(params)  # says more, if it refuses them
+        raise ValueError(
+            f"model: expected generators in {sorted(generators)}, as {path} has them, got "
+            f"{sorted(drawing)}"
+        )
+    model.load_state_dict(params)
     for name, part in walk(model):
-        if name in generators:
+        if hasattr(part, "rng_state"):
             part.rng_state = generators[name]
         if getattr(part, "stateful", False):
             part.reset_state()
@@ -118,7 +127,7 @@ def walk(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     yield name, module
     if hasattr(module, "parts"):
         for part_name, part in module.parts():
-            yield from walk(part, f"{name}.{part_name}".lstrip("."))
+            yield from walk(part, f"{name}.{part_name}".strip("."))
 
 
 def _taken_apart(state: Any, arrays: list[Array]) -> Any:
