@@ -11,6 +11,8 @@ import numpy as np
 from rnncore.cells import CellSpec
 from rnncore.checks import Array
 
+_ADDRESSABLE = 1 << 47  # bytes, on x86-64 and on most AArch64
+
 _DRAWN: ContextVar[bool] = ContextVar("drawn", default=True)
 
 
@@ -43,7 +45,13 @@ def draw_params(spec: CellSpec, seed: int, forget_bias: float = 0.0) -> dict[str
     -------
     dict of str to ndarray
         New C-contiguous arrays of ``spec.param_dtype`` in the order of ``spec.param_shapes()``.
+
+    Raises
+    ------
+    ValueError
+        If no machine could address so many.
     """
+    _check_addressable(spec)
     if not _DRAWN.get():
         shapes = spec.param_shapes()
         return {name: np.zeros(shape, spec.param_dtype) for name, shape in shapes.items()}
@@ -61,3 +69,15 @@ def draw_params(spec: CellSpec, seed: int, forget_bias: float = 0.0) -> dict[str
             values[start : start + spec.hidden_size] += forget_bias
         params[name] = values.astype(spec.param_dtype)
     return params
+
+
+def _check_addressable(spec: CellSpec) -> None:
+    """Refuse sizes whose parameters would not fit in an address space, before any is made."""
+    inputs = spec.input_size + (spec.num_layers - 1) * spec.features
+    columns = spec.num_directions * (inputs + spec.num_layers * spec.output_size)
+    weights = spec.num_gates * spec.hidden_size * columns
+    if weights > _ADDRESSABLE // spec.param_dtype.itemsize:
+        raise ValueError(
+            f"input_size, hidden_size, num_layers: expected parameters of at most {_ADDRESSABLE} "
+            f"bytes, got {spec.input_size}, {spec.hidden_size}, {spec.num_layers}"
+        )
