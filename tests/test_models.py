@@ -234,3 +234,16 @@ def test_a_classifier_takes_each_direction_where_it_ends_inside_of_stacks_too() 
 def test_models_refuse_layers_that_they_cannot_run(make: Any, match: str) -> None:
     with pytest.raises((TypeError, ValueError), match=match):
         make()
+
+
+@pytest.mark.parametrize(("text", "told"), [
+    ([0, 1, -1], r"indices: expected 0 \.\. 4, got -1"),
+    ([0, 1, 5], r"indices: expected 0 \.\. 4, got 5"),
+    ([[0, 1], [2, 3]], r"indices: expected integers \(length,\), got int64 \(2, 2\)"),
+    ([0.5, 1.5], r"indices: expected integers \(length,\), got float64 \(2,\)"),
+    (None, r"indices: expected integers \(length,\), got object \(\)"),
+])  # fmt: skip
+def test_a_text_that_is_not_of_the_vocabulary_has_no_mean_loss(text: Any, told: str) -> None:
+    model = models.LanguageModel(5, rc.GRU(2, 3, seed=0), seed=0)
+    with pytest.raises((TypeError, ValueError), match=told):
+        model.mean_loss(text)

@@ -122,6 +122,13 @@ class LanguageModel(SequenceModel):
         steps : int
             Steps at a time, which change nothing but the memory it takes.
 
+        Raises
+        ------
+        TypeError
+            If the text is not one row of integers.
+        ValueError
+            If it is too short for its tracks, or has an index that is no symbol's.
+
         Examples
         --------
         >>> import rnncore as rc
@@ -132,6 +139,11 @@ class LanguageModel(SequenceModel):
         """
         batch, steps = size("batch", batch), size("steps", steps)
         text = np.asarray(indices)
+        if text.ndim != 1 or (text.size and text.dtype.kind not in "iu"):
+            raise TypeError(f"indices: expected integers (length,), got {text.dtype} {text.shape}")
+        most = self.output.out_features - 1
+        for wrong in text[(text < 0) | (text > most)][:1]:
+            raise ValueError(f"indices: expected 0 .. {most}, got {wrong}")
         track = (len(text) - 1) // batch
         if track < 1:
             raise ValueError(f"indices: expected at least {batch + 1}, got {len(text)}")
