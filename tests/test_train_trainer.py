@@ -400,3 +400,21 @@ def test_evaluating_what_returns_more_than_a_prediction_is_an_error_that_says_so
     x, targets = np.ones(shape, "f4" if len(shape) == 3 else int), np.zeros((4, 2), int)
     with pytest.raises(TypeError, match=told):
         train.evaluate(model, nn.SoftmaxCrossEntropy(), [(x, targets)])
+
+
+@pytest.mark.parametrize("text", ["", "[", "null", "[1]", "[" * 5000, None])
+@pytest.mark.parametrize("name", ["notes", "generators", "states"])
+def test_a_checkpoint_whose_words_are_damaged_is_refused_before_anything_changes(
+    name: str, text: str | None, tmp_path: Path
+) -> None:
+    saved, model = nn.Linear(2, 3, seed=0), nn.Linear(2, 3, seed=1)
+    train.save_checkpoint(tmp_path / "file", saved)
+    tensors, words = rc.io.load_tensors(tmp_path / "file")
+    changed = {key: value for key, value in words.items() if key != name}
+    rc.io.save_tensors(
+        tmp_path / "file", tensors, changed if text is None else {**words, name: text}
+    )
+    before = model.state_dict()
+    with pytest.raises(rc.FormatError, match=f"{name}: expected"):
+        train.load_checkpoint(tmp_path / "file", model)
+    assert all((model.params[key] == value).all() for key, value in before.items())

@@ -77,8 +77,8 @@ def load_checkpoint(
     ValueError
         If the model has other parameters, or its dropout is in other places.
     """
-    arrays, metadata = _read(path)
-    generators, states = json.loads(metadata["generators"]), json.loads(metadata["states"])
+    arrays, texts = _read(path)
+    generators, states = texts["generators"], texts["states"]
     drawing = [name for name, part in walk(model) if hasattr(part, "rng_state")]
     params = under("model.", arrays)
     if set(drawing) != set(generators):
@@ -100,7 +100,7 @@ def load_checkpoint(
                 held = {key: place.upload(value) for key, value in saved.items()}
                 with place.entered():
                     part.set_state(_put_together(states[name], held))
-    return under("more.", arrays), json.loads(metadata["notes"])
+    return under("more.", arrays), texts["notes"]
 
 
 def read_notes(path: str | PathLike[str]) -> dict[str, Any]:
@@ -111,15 +111,24 @@ def read_notes(path: str | PathLike[str]) -> dict[str, Any]:
     FormatError
         If the file is damaged or no checkpoint.
     """
-    notes: dict[str, Any] = json.loads(_read(path)[1]["notes"])
+    notes: dict[str, Any] = _read(path)[1]["notes"]
     return notes
 
 
-def _read(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[str, str]]:
+def _read(path: str | PathLike[str]) -> tuple[dict[str, Array], dict[str, dict[str, Any]]]:
+    """Return the arrays of a checkpoint, and its notes, generators and states by these names."""
     arrays, metadata = io.load_tensors(path)
     if metadata.get("kind") != KIND:
         raise FormatError(f"{path}: expected a file of kind {KIND!r}, got {metadata.get('kind')!r}")
-    return arrays, metadata
+    texts: dict[str, dict[str, Any]] = {}
+    for name in ("notes", "generators", "states"):
+        try:
+            texts[name] = json.loads(metadata.get(name, "null"))
+        except (ValueError, RecursionError) as error:
+            raise FormatError(f"{path}: {name}: expected JSON: {error}") from error
+        if not isinstance(texts[name], dict):
+            raise FormatError(f"{path}: {name}: expected an object, got {texts[name]!r}")
+    return arrays, texts
 
 
 def walk(module: Any, name: str = "") -> Iterator[tuple[str, Any]]:
