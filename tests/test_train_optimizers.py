@@ -235,3 +235,12 @@ def test_clip_grad_norm_raises_for_what_is_not_finite_when_asked(bad: float) -> 
     with pytest.raises(FloatingPointError, match="expected a finite norm"):
         train.clip_grad_norm(layer, 1.0, error_if_nonfinite=True)
     assert (layer.grads["weight"] == 5).all()
+
+
+@pytest.mark.parametrize("name", ["lr", "weight_decay"])
+@pytest.mark.parametrize("value", ["fast", None, np.inf, np.nan, -1.0])
+def test_a_rate_that_is_no_finite_number_of_at_least_0_is_refused_by_its_name(
+    name: str, value: object
+) -> None:
+    with pytest.raises((TypeError, ValueError), match=f"^{name}: expected "):
+        train.Adam(rc.RNN(2, 3, seed=0), **{name: value})

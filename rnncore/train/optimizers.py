@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from rnncore import devices
-from rnncore.checks import Array, flag
+from rnncore.checks import Array, flag, real
 from rnncore.devices import Device
 from rnncore.layers.parameters import checked_entries
 from rnncore.train import updates
@@ -38,7 +38,7 @@ class Optimizer(ABC):
 
     def __init__(self, modules: Modules, lr: float, weight_decay: float = 0.0) -> None:
         for name, value in (("lr", lr), ("weight_decay", weight_decay)):
-            if not value >= 0:
+            if not real(name, value) >= 0:
                 raise ValueError(f"{name}: expected at least 0, got {value}")
         self.modules = named_modules(modules)
         self.lr = float(lr)
