@@ -313,3 +313,11 @@ def test_rnncore_itself_does_not_import_torch() -> None:
 def test_options_without_meaning_are_refused_at_construction(make, error, text) -> None:
     with pytest.raises(error, match=text):
         make()
+
+
+def test_holding_what_is_no_module_is_an_error_that_says_so() -> None:
+    with (
+        pytest.raises(TypeError, match=r"module: expected a torch\.nn\.Module, got NoneType"),
+        rt.hold(None),
+    ):
+        pass

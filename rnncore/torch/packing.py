@@ -58,6 +58,8 @@ def hold(module: torch.nn.Module) -> Iterator[None]:
     ...     for x_t in torch.ones(10, 2, 3):
     ...         h = cell(x_t, h)
     """
+    if not isinstance(module, torch.nn.Module):
+        raise TypeError(f"module: expected a torch.nn.Module, got {type(module).__name__}")
     params = list(module.parameters())  # which keeps them, and so their addresses
     addresses = [p.data_ptr() for p in params]
     with _lock:
