@@ -33,6 +33,18 @@ _NO_ARRAYS = (bool, int, float, complex, str, bytes, list, tuple, dict, np.gener
 
 def size(name: str, value: object, minimum: int = 1) -> int:
     """Return `value` as an int of at least `minimum`; bool is not a number here."""
+    number = _integer(name, value, minimum)
+    if number >= 2**63:
+        raise ValueError(f"{name}: expected an integer below 2**63, got {number}")
+    return number
+
+
+def seed(name: str, value: object) -> int:
+    """Return `value` as an int of at least 0, as large as it likes."""
+    return _integer(name, value, minimum=0)
+
+
+def _integer(name: str, value: object, minimum: int) -> int:
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     try:
@@ -51,16 +63,28 @@ def flag(name: str, value: object) -> bool:
     raise TypeError(f"{name}: expected True or False, got {told(value)}")
 
 
+def bound(name: str, value: object) -> float:
+    """Return `value` as a float above 0, infinity included."""
+    number = _number(name, value)
+    if not number > 0:
+        raise ValueError(f"{name}: expected more than 0, got {number}")
+    return number
+
+
 def real(name: str, value: object) -> float:
     """Return `value` as a finite float; bool is not a number here."""
+    number = _number(name, value)
+    if not np.isfinite(number):
+        raise ValueError(f"{name}: expected a finite number, got {number}")
+    return number
+
+
+def _number(name: str, value: object) -> float:
     if isinstance(value, bool | np.bool_ | complex | str) or not hasattr(value, "__float__"):
         raise TypeError(f"{name}: expected a number, got {told(value)}")
     if isinstance(value, np.ndarray):
         raise TypeError(f"{name}: expected a number, got an array")
-    number = float(value)
-    if not np.isfinite(number):
-        raise ValueError(f"{name}: expected a finite number, got {number}")
-    return number
+    return float(value)
 
 
 def probability(name: str, value: object) -> float:

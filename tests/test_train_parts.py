@@ -66,6 +66,11 @@ def test_clip_grad_norm_scales_all_together() -> None:
         np.testing.assert_allclose(value, before[name] / 4)
     with pytest.raises(ValueError, match="max_norm"):
         train.clip_grad_norm(layer, 0.0)
+    for wrong in (None, "1", True, np.ones(2)):
+        with pytest.raises(TypeError, match="max_norm: expected a number"):
+            train.clip_grad_norm(layer, wrong)
+        with pytest.raises(TypeError, match="max_value: expected a number"):
+            train.clip_grad_value(layer, wrong)
 
 
 def test_clip_grad_norm_measures_large_gradients_whole() -> None:

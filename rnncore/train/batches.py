@@ -13,7 +13,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from rnncore import devices
+from rnncore import checks, devices
 from rnncore.checks import flag, size
 
 Indices = npt.NDArray[np.int64]
@@ -55,7 +55,7 @@ class Batches(ABC, Generic[BatchT]):
 
     def __init__(self, batch: int, seed: int) -> None:
         self.batch = size("batch", batch)
-        self.seed = size("seed", seed, minimum=0)
+        self.seed = checks.seed("seed", seed)
         self.position = 0
 
     def __iter__(self) -> Iterator[BatchT]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from rnncore import devices
+from rnncore import checks, devices
 from rnncore.checks import Array
 from rnncore.train.groups import Modules, named_gradients
 from rnncore.train.updates import sum_of_squares
@@ -49,8 +49,7 @@ def clip_grad_norm(modules: Modules, max_norm: float, error_if_nonfinite: bool =
     >>> round(float(layer.grads["bias"][0]), 4)
     0.8
     """
-    if not max_norm > 0:
-        raise ValueError(f"max_norm: expected more than 0, got {max_norm}")
+    max_norm = checks.bound("max_norm", max_norm)
     grads = [grad for _, _, grad in named_gradients(modules)]
     norm = math.sqrt(_total(grads))
     if not math.isfinite(norm) and error_if_nonfinite:
@@ -91,8 +90,7 @@ def clip_grad_value(modules: Modules, max_value: float) -> None:
     >>> float(layer.grads["bias"][0])
     -0.5
     """
-    if not max_value > 0:
-        raise ValueError(f"max_value: expected more than 0, got {max_value}")
+    max_value = checks.bound("max_value", max_value)
     for _, _, grad in named_gradients(modules):
         device = devices.of(grad)
         with device.entered():

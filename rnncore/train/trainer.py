@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from os import PathLike
 from typing import Any
 
+from rnncore import checks
 from rnncore.checks import Array, size
 from rnncore.train.batches import arguments
 from rnncore.train.checkpoint import load_checkpoint, save_checkpoint, under
@@ -110,8 +111,8 @@ class Trainer:
         self.accumulate = size("accumulate", self.accumulate)
         for name in ("validate_every", "checkpoint_every"):
             size(name, getattr(self, name), minimum=0)
-        if self.max_norm is not None and not self.max_norm > 0:
-            raise ValueError(f"max_norm: expected more than 0, got {self.max_norm}")
+        if self.max_norm is not None:
+            self.max_norm = checks.bound("max_norm", self.max_norm)
         if self.patience is not None:
             size("patience", self.patience)
             if self.validate is None:
