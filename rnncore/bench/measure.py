@@ -17,8 +17,8 @@ QUIET = 0.1
 MOST_PAUSES = 60
 WARM = 0.02
 """Untimed runs before each timed one take at least this long."""
-SHORT = 0.1
-"""A run that takes longer needs none."""
+SHORT = 1.0
+"""A run that takes longer needs none: waking threads would be 1 % of it at most."""
 TINY, SAMPLE = 50e-6, 200e-6
 """Runs shorter than the first are timed in loops about as long as the second."""
 LEAST, FEW = 5, 3
