@@ -32,7 +32,8 @@ EVERYTHING = tuple(name for name in OPTIONS if name not in ("plain", "no bias"))
 COMBINED = {name: (name,) for name in OPTIONS} | {"everything": EVERYTHING}
 
 variants.OPTIONS["minimal"] = OPTIONS
-engine.LAYERS["minimal"] = Minimal
+engine.LAYERS["minimal"] = "Minimal"
+rc.Minimal = Minimal  # layers are looked up there
 
 SMALL = {"T": 5, "N": 3, "D": 4, "H": 6}
 LARGER = {"T": 9, "N": 5, "D": 11, "H": 37}
