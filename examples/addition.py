@@ -18,7 +18,7 @@ import pairs
 
 import rnncore as rc
 from rnncore import models
-from rnncore.pictures import new_figure, save
+from rnncore.pictures import new_figure
 
 DATASET = "seq2seq-toy"
 EMBEDDING, HIDDEN, EPOCHS, RATE = 16, 128, 15, 0.005
@@ -55,29 +55,24 @@ def examples(model: Any, task: pairs.Task, reverse: bool, count: int = 6) -> lis
     return sorted(rows, key=lambda row: row[1] == row[2])[:count]
 
 
-def draw(path: Any, fits: dict[str, Any]) -> bool:
+def draw(path: Any, fits: dict[str, Any]) -> None:
     figure = new_figure(7, 4.5)
     if figure is None:
-        return False
+        return
     axes = figure.subplots()
     for name, fit in fits.items():
         epochs, right = zip(*fit["validation"], strict=True)
         axes.plot(epochs, right, "o-", label=f"{name}: test {fit['test']:.2%}")
     axes.set(xlabel="epochs", ylabel="validation answers right", title="Addition", ylim=(0, 1.02))
     axes.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(figure, path, dpi=100)
-    return True
+    jobs.save_picture(figure, path)
 
 
 def main() -> None:
     arguments, started = jobs.parser(__doc__, DATASET).parse_args(), time.perf_counter()
     hidden, epochs = (32, 10) if arguments.quick else (HIDDEN, arguments.epochs or EPOCHS)
-    if arguments.quick:
-        task = pairs.make_task(small_sums(3000, arguments.seed))
-    else:
-        folder = jobs.find_data(arguments, DATASET, ["addition.txt"])
-        task = pairs.make_task(pairs.split_lines(jobs.read_lines(folder / "addition.txt")))
+    made = small_sums(3000, arguments.seed) if arguments.quick else None
+    task = pairs.make_task(made or pairs.read_pairs(arguments, DATASET, "addition.txt"))
     print(task.describe())
     fits, trained = {}, {}
     for name, (reverse, peeky) in VARIANTS.items():
@@ -99,8 +94,8 @@ def main() -> None:
     figures = {"data": task.counts(), "hidden": hidden, "best": best, "examples": shown}
     jobs.write_results("addition", arguments, {**figures, "variants": fits}, started)
     path = jobs.picture_path("addition", arguments)
-    if path is not None and draw(path, fits):
-        print(f"wrote {path}")
+    if path is not None:
+        draw(path, fits)
 
 
 if __name__ == "__main__":

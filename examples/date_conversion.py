@@ -20,7 +20,7 @@ import pairs
 
 import rnncore as rc
 from rnncore import models, nn
-from rnncore.pictures import new_figure, save
+from rnncore.pictures import new_figure
 
 DATASET = "seq2seq-toy"
 EMBEDDING, HIDDEN, EPOCHS = 16, 128, 6
@@ -111,10 +111,10 @@ def attention_maps(model: Any, task: pairs.Task, count: int = 4) -> list[tuple[s
     return found
 
 
-def draw(path: Any, fits: dict[str, Any], maps: list[tuple[str, str, Any]]) -> bool:
+def draw(path: Any, fits: dict[str, Any], maps: list[tuple[str, str, Any]]) -> None:
     figure = new_figure(4 * (1 + len(maps)), 5)
     if figure is None:
-        return False
+        return
     first, *others = figure.subplots(1, 1 + len(maps))
     for name, fit in fits.items():
         epochs, right = zip(*fit["validation"], strict=True)
@@ -126,19 +126,14 @@ def draw(path: Any, fits: dict[str, Any], maps: list[tuple[str, str, Any]]) -> b
         axes.imshow(weights.T, cmap="gray", vmin=0, vmax=1, aspect="auto")
         axes.set_yticks(range(len(question)), list(question))
         axes.set_xticks(range(len(answer)), list(answer))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(figure, path, dpi=90)
-    return True
+    jobs.save_picture(figure, path, dpi=90)
 
 
 def main() -> None:
     arguments, started = jobs.parser(__doc__, DATASET).parse_args(), time.perf_counter()
     epochs = 3 if arguments.quick else arguments.epochs or EPOCHS
-    if arguments.quick:
-        task = pairs.make_task(made_dates(1500, arguments.seed))
-    else:
-        folder = jobs.find_data(arguments, DATASET, ["date.txt"])
-        task = pairs.make_task(pairs.split_lines(jobs.read_lines(folder / "date.txt")))
+    made = made_dates(1500, arguments.seed) if arguments.quick else None
+    task = pairs.make_task(made or pairs.read_pairs(arguments, DATASET, "date.txt"))
     print(task.describe())
     trained = make_models(len(task.alphabet), arguments.quick, arguments.seed)
     fits = {
@@ -156,8 +151,8 @@ def main() -> None:
         )
     jobs.write_results("date_conversion", arguments, {"data": task.counts(), **fits}, started)
     path = jobs.picture_path("date_conversion", arguments)
-    if path and draw(path, fits, attention_maps(trained["with attention"], task)):
-        print(f"wrote {path}")
+    if path is not None:
+        draw(path, fits, attention_maps(trained["with attention"], task))
 
 
 if __name__ == "__main__":

@@ -103,9 +103,7 @@ def draw(path, drawn):
         axes.set_title(f"{name}: {task.horizon} steps ahead", loc="left")
         axes.set_ylabel(series.unit)
     figure.axes[0].legend(ncols=3)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures.save(figure, path, 90)
-    print(f"wrote {path}")
+    jobs.save_picture(figure, path, dpi=90)
 
 
 def main() -> None:

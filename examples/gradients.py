@@ -22,7 +22,7 @@ import numpy as np
 
 import rnncore as rc
 from rnncore import diagnose, models, nn, train
-from rnncore.pictures import new_figure, save
+from rnncore.pictures import new_figure
 
 STEPS, HIDDEN, ROWS = 20, 3, 2
 MAX_NORM = 5.0  # the book's
@@ -163,8 +163,7 @@ def draw_all(path: Path, toys: dict[str, Any], recalls: dict[str, Any]) -> bool:
     right.set(xlabel="T", ylabel="share right", ylim=(0, 1.05), title="Recall of the first of T")
     for axes in (left, middle, right):
         axes.legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(figure, path, dpi=100)
+    jobs.save_picture(figure, path)
     return True
 
 
@@ -187,7 +186,6 @@ def main() -> None:
     path = jobs.picture_path("gradients", arguments)
     if path is not None and draw_all(path, toys, recalls):
         diagnose.draw_remedies(path.with_stem(f"{path.stem}-remedies"), flows, runs)
-        print(f"wrote {path}")
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import rnncore as rc
+from rnncore import pictures
 from rnncore.bench.machine import cpu_name
 
 RESULTS = Path(__file__).parent / "results"
@@ -190,6 +191,13 @@ def picture_path(name: str, arguments: argparse.Namespace) -> Path | None:
         return Path(arguments.picture)
     folder = _results_folder(arguments)
     return None if folder is None else folder / f"{name}.png"
+
+
+def save_picture(figure: Any, path: Path, dpi: int = 100) -> None:
+    """Write a job's picture, make its folder where there is none, and say so."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pictures.save(figure, path, dpi)
+    print(f"wrote {path}")
 
 
 def write_results(

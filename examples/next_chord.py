@@ -23,7 +23,7 @@ import numpy as np
 
 import rnncore as rc
 from rnncore import models, nn, train
-from rnncore.pictures import new_figure, save
+from rnncore.pictures import new_figure
 
 FILE = "jsb-chorales-quarter.json"
 LOWEST, KEYS = 21, 88
@@ -144,9 +144,7 @@ def draw_chords(path: Path | None, played: np.ndarray, chances: np.ndarray, curv
         right.plot([value for _, value in validation], label=name)
     right.set(xlabel="epoch", ylabel="nats a step, validation", title="training")
     right.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(figure, path, dpi=100)
-    print(f"wrote {path}")
+    jobs.save_picture(figure, path)
 
 
 def main() -> None:

@@ -127,9 +127,7 @@ def draw(path, prices, every):
             axes.plot(every[name][model].mean(axis=0)[-60:], label=model, linewidth=1)
         axes.set_title(f"{name}: the last 60 days", loc="left")
     figure.axes[0].legend(ncols=4)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    pictures.save(figure, path, 90)
-    print(f"wrote {path}")
+    jobs.save_picture(figure, path, dpi=90)
 
 
 def main() -> None:

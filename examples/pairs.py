@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import jobs
 import numpy as np
 
 from rnncore import models, nn, train
@@ -90,6 +92,11 @@ def split_lines(lines: Sequence[str]) -> list[tuple[str, str]]:
     """Return the question and the answer of each line ``question_answer``."""
     halves = (line.partition("_") for line in lines)
     return [(question.strip(), answer.strip()) for question, _, answer in halves]
+
+
+def read_pairs(arguments: argparse.Namespace, dataset: str, file: str) -> list[tuple[str, str]]:
+    """Return the pairs of a data set's file."""
+    return split_lines(jobs.read_lines(jobs.find_data(arguments, dataset, [file]) / file))
 
 
 def answers(model: Any, task: Task, pairs: Pairs, reverse: bool) -> list[str]:

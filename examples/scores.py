@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import jobs
 import numpy as np
 
 from rnncore import train
-from rnncore.pictures import new_figure, save
+from rnncore.pictures import new_figure
 
 
 def fit(
@@ -136,9 +137,7 @@ def draw_confusions(
         axes.set_xticks(range(len(labels)), labels, rotation=90)
         axes.set_yticks(range(len(labels)), labels)
         axes.set(xlabel="given", ylabel="right", title=f"{name}: % of each row {note}".strip())
-    path.parent.mkdir(parents=True, exist_ok=True)
-    save(figure, path, dpi=100)
-    print(f"wrote {path}")
+    jobs.save_picture(figure, path)
 
 
 def naive_bayes(
