@@ -32,19 +32,15 @@ _NO_ARRAYS = (bool, int, float, complex, str, bytes, list, tuple, dict, np.gener
 
 
 def size(name: str, value: object, minimum: int = 1) -> int:
-    """Return `value` as an int of at least `minimum`; bool is not a number here."""
-    number = _integer(name, value, minimum)
+    """Return `value` as an int of at least `minimum` that 64 bits hold."""
+    number = integer(name, value, minimum)
     if number >= 2**63:
         raise ValueError(f"{name}: expected an integer below 2**63, got {number}")
     return number
 
 
-def seed(name: str, value: object) -> int:
-    """Return `value` as an int of at least 0, as large as it likes."""
-    return _integer(name, value, minimum=0)
-
-
-def _integer(name: str, value: object, minimum: int) -> int:
+def integer(name: str, value: object, minimum: int) -> int:
+    """Return `value` as an int of at least `minimum`, however large; bool is not a number here."""
     if isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected an integer, got {value!r}")
     try:

@@ -101,7 +101,7 @@ def default_num_threads() -> int:
 
 
 def _checked(n: int) -> int:
-    return min(checks.size("n", n), MAX_THREADS)
+    return min(checks.integer("n", n, minimum=1), MAX_THREADS)
 
 
 def _from_environment() -> int | None:

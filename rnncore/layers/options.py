@@ -139,7 +139,7 @@ def seed(value: object) -> int:
     """Return a seed, a fresh one for None."""
     if value is None:
         return int(np.random.SeedSequence().generate_state(1, np.uint64)[0])
-    return checks.seed("seed", value)
+    return checks.integer("seed", value, minimum=0)
 
 
 def seed_after(first: int) -> int:

@@ -55,7 +55,7 @@ class Batches(ABC, Generic[BatchT]):
 
     def __init__(self, batch: int, seed: int) -> None:
         self.batch = size("batch", batch)
-        self.seed = checks.seed("seed", seed)
+        self.seed = checks.integer("seed", seed, minimum=0)
         self.position = 0
 
     def __iter__(self) -> Iterator[BatchT]:
