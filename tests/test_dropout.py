@@ -106,6 +106,19 @@ def test_setting_the_random_state_repeats_a_call() -> None:
     assert not np.array_equal(second[0], third[0])
 
 
+@pytest.mark.parametrize("seed", [0, 2**63, 2**64 - 1, 2**70])
+def test_a_random_state_of_any_seed_goes_back(seed: int) -> None:
+    layer, x = make(seed=seed), normal(T, N, D)
+    state = layer.rng_state
+    assert state == {"seed": seed, "calls": 0}
+    first = layer.forward(x)
+    layer.rng_state = state
+    assert_same(layer.forward(x), first)
+    assert_same(copy.deepcopy(layer).forward(x), layer.forward(x))
+    layer.rng_state = {"seed": seed, "calls": 2**64 - 1}
+    assert layer.rng_state == {"seed": seed, "calls": 2**64 - 1}
+
+
 @pytest.mark.parametrize(
     ("value", "error"),
     [

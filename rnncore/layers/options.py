@@ -153,10 +153,10 @@ def rng_state(value: object) -> tuple[int, int]:
         raise TypeError(f"rng_state: expected a mapping, got {type(value).__name__}")
     if set(value) != {"seed", "calls"}:
         raise ValueError(f"rng_state: expected 'seed' and 'calls', got {sorted(map(str, value))}")
-    calls = checks.size("rng_state['calls']", value["calls"], minimum=0)
+    calls = checks.integer("rng_state['calls']", value["calls"], minimum=0)
     if calls >= 2**64:
         raise ValueError(f"rng_state['calls']: expected less than 2**64, got {calls}")
-    return checks.size("rng_state['seed']", value["seed"], minimum=0), calls
+    return checks.integer("rng_state['seed']", value["seed"], minimum=0), calls
 
 
 def zoneout_rates(cell: str, value: float | tuple[float, float]) -> tuple[float, float]:
