@@ -126,6 +126,31 @@ def run_in_chunks(case: Case, problem: Problem, chunks: list[int]) -> Results:
     return results if cn is None else results | {"cn": cn, "dc0": dc0}
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(("cell", "kind"), KINDS)
+def test_a_state_of_zeros_that_is_not_multiplied_has_the_bits_of_one_that_is(
+    cell: str, kind: str, dtype: str, isa: str
+) -> None:
+    case = case_of(cell, kind, "wide", dtype=dtype, layers=2)
+    problem = draw(case)
+    problem.h0[:, 0] = 0
+    among_others = per_row(train(case, problem), slice(0, 1))
+    alone = rows_of(problem, slice(0, 1))
+    assert_same_bits(per_row(train(case, alone)), among_others)
+    inferred = {name: value for name, value in among_others.items() if name[:1] != "d"}
+    assert_same_bits(infer(case, alone), inferred)
+    stream = build(case, problem).freeze().stream(batch=1)
+    stream.state = state_of(alone.h0, alone.c0)
+    steps = [stream.step(x_t) for x_t in alone.x]
+    np.testing.assert_array_equal(np.stack(steps), inferred["y"])
+    if alone.c0 is not None:
+        alone.c0[:] = 0
+    zeros = per_row(train(case, alone))
+    assert_same_bits(per_row(train(case, alone.but(h0=None, c0=None))), zeros)
+    stream.reset()
+    np.testing.assert_array_equal(np.stack([stream.step(x_t) for x_t in alone.x]), zeros["y"])
+
+
 @pytest.mark.parametrize("sizes", [{"N": 3, "D": 9, "H": 21}, {"N": 33, "D": 20, "H": 90}])
 @pytest.mark.parametrize("layers", [1, 2])
 @pytest.mark.parametrize(("cell", "kind"), CELLS)

@@ -251,6 +251,8 @@ void ForwardRun<T>::locate_arrays(const ForwardCall& call) {
 template <class T>
 void ForwardRun<T>::set_states(const T* h, const T* c) {
   const int64_t batch = sequences_->batch(), units = spec_.hidden_size, outputs = spec_.outputs();
+  const int64_t values = static_cast<int64_t>(directions_.size()) * batch * outputs;
+  from_zeros_ = !h || std::all_of(h, h + values, [](T value) { return value == T(0); });
   for (size_t i = 0; i < directions_.size(); ++i) {
     Direction& d = directions_[i];
     const int64_t at = static_cast<int64_t>(i) * batch;
@@ -298,6 +300,7 @@ void ForwardRun<T>::carry_states() {
   for (Direction& d : directions_) {
     if (sequences_->steps() % 2) std::swap(d.h[0], d.h[1]);
   }
+  from_zeros_ = false;
 }
 
 template <class T>
@@ -319,6 +322,7 @@ void ForwardRun<T>::clear_states(const unsigned char* rows) {
       if (spec_.carries_c()) std::fill_n(d.c + r * state_stride_, state_stride_, T(0));
     }
   }
+  if (!rows) from_zeros_ = true;
 }
 
 template <class T>

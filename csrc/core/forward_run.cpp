@@ -136,6 +136,7 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
   if (optional_) loop.options = &d.options;
   loop.h[0] = d.h[0];
   loop.h[1] = d.h[1];
+  loop.from_zeros = from_zeros_ && packed_.finite_recurrent;
   loop.entering[0] = d.entering[0];
   loop.entering[1] = d.entering[1];
   loop.c = d.c;

@@ -144,6 +144,7 @@ class ForwardRun {
   std::vector<Direction> directions_;  // [L * K]
   std::vector<Chunk> chunks_;          // [K], where gates are not kept
   bool optional_ = false;              // the kernels that know options run
+  bool from_zeros_ = false;            // h before the first step is, in every layer and row
   Buffer zeros_;                       // a state of a segment that starts
   std::vector<Buffer> inner_;          // inference: outputs of inner layers, two in turn
   std::vector<Buffer> masked_;         // inference: masked inputs, one a layer

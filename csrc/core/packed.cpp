@@ -76,8 +76,9 @@ Range share_of(int64_t columns, int part, int parts) {
   return part_of(padded(columns) / kGroup, part, parts);
 }
 
+// Answers whether all of these weights are finite.
 template <class T>
-void pack_gates(const PackedStack::Content& c, void* panels, const void* w, int64_t units,
+bool pack_gates(const PackedStack::Content& c, void* panels, const void* w, int64_t units,
                 int64_t length, int gates, const int* source, int part, int parts) {
   PackGates<T> p;
   p.panels = panels;
@@ -90,7 +91,7 @@ void pack_gates(const PackedStack::Content& c, void* panels, const void* w, int6
   const Range range = share_of(units, part, parts);
   p.group_begin = range.begin;
   p.group_end = range.end;
-  weight_kernels<T>(*c.table, c.spec.weights).pack_gates(p);
+  return weight_kernels<T>(*c.table, c.spec.weights).pack_gates(p);
 }
 
 template <class T>
@@ -172,12 +173,14 @@ void pack_forward(PackedStack::Content& c, int part, int parts) {
     const int64_t inputs = s.layer_inputs(static_cast<int64_t>(i) / s.num_directions);
     pack_gates<T>(c, p.input, w.weight_ih, s.hidden_size, inputs, shape.input_gates,
                   shape.input_order, part, parts);
-    pack_gates<T>(c, p.recurrent, w.weight_hh, s.hidden_size, s.outputs(), shape.first_gates,
-                  shape.recurrent_order, part, parts);
+    bool finite = pack_gates<T>(c, p.recurrent, w.weight_hh, s.hidden_size, s.outputs(),
+                                shape.first_gates, shape.recurrent_order, part, parts);
     if (p.second) {
-      pack_gates<T>(c, p.second, w.weight_hh, s.hidden_size, s.hidden_size, shape.second_gates(),
-                    shape.recurrent_order + shape.first_gates, part, parts);
+      finite &= pack_gates<T>(c, p.second, w.weight_hh, s.hidden_size, s.hidden_size,
+                              shape.second_gates(), shape.recurrent_order + shape.first_gates, part,
+                              parts);
     }
+    if (!finite) c.finite_recurrent = false;
     if (s.proj_size) {
       pack_gates<T>(c, p.projection, w.weight_hr, s.outputs(), s.hidden_size, 1, kIdentity, part,
                     parts);

@@ -36,6 +36,7 @@ struct PackedStack::Content {
   std::vector<LayerWeights> weights;  // the caller's arrays
   std::vector<LayerPanels> panels;
   Buffer forward_block, backward_block;
+  std::atomic<bool> finite_recurrent{true};  // U, so that U 0 = 0
   std::mutex backward_mutex;
   std::atomic<bool> has_backward{false};
 

@@ -42,6 +42,16 @@ inline ForwardStep<T> forward_step(const ForwardLoop<T>& loop, int64_t s) {
   return step;
 }
 
+// Whether a place's states are known, and only its slots and hidden are made again.
+template <class T>
+inline bool is_known(const ForwardLoop<T>& loop, const CellPlace&) {
+  return loop.known_h != nullptr;
+}
+template <class T>
+inline bool is_known(const ForwardLoop<T>&, const UsualPlace<T>&) {
+  return false;
+}
+
 // A row's states before the step. Where a segment starts they are zero, whatever came before.
 template <class T>
 inline bool is_fresh(const ForwardStep<T>& step, int64_t row) {
@@ -52,14 +62,18 @@ inline const T* entering_row(const ForwardLoop<T>& loop, const ForwardStep<T>& s
   if (loop.known_h) return loop.known_h[loop.share.offsets[step.s] + row];
   return is_fresh(step, row) ? loop.options->zeros : step.entering + row * loop.state_stride;
 }
-template <class T>
-inline const T* h_before_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row) {
-  return is_fresh(step, row) ? loop.options->zeros : step.h_read + row * loop.state_stride;
+template <bool kOptions, class Vec, class T, class Place>
+inline Vec h_before(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const Place& at) {
+  if (is_known(loop, at) || (kOptions && is_fresh(step, at.row))) return Vec{};
+  return load(step.h_read + at.row * loop.state_stride + at.unit);
 }
-template <class T>
-inline const T* c_before_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row) {
-  if (loop.known_c) return loop.known_c[loop.share.offsets[step.s] + row];
-  return is_fresh(step, row) ? loop.options->zeros : step.c_read + row * step.c_read_stride;
+template <bool kOptions, class Vec, class T, class Place>
+inline Vec c_before(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const Place& at) {
+  if (is_known(loop, at)) {
+    return load(loop.known_c[loop.share.offsets[step.s] + at.row] + at.unit);
+  }
+  if (kOptions && is_fresh(step, at.row)) return Vec{};
+  return load(step.c_read + at.row * step.c_read_stride + at.unit);
 }
 template <class T>
 inline T* hidden_row(const ForwardLoop<T>& loop, const ForwardStep<T>& step, int64_t row) {
@@ -103,22 +117,22 @@ inline void quantize_hidden(const ForwardLoop<T>& loop, const ForwardStep<T>& st
   }
 }
 
-template <class T, class Vec>
-inline void store_hidden(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
-                         const CellPlace& place, Vec hidden) {
+template <class T, class Place, class Vec>
+inline void store_hidden(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const Place& place,
+                         Vec hidden) {
   if (place.exist < kLanes<T>) hidden = keep_first<T>(hidden, place.exist);
   store(hidden_row(loop, step, place.row) + place.unit, hidden);
 }
 
 // The output of a step, for one vector of outputs: mixed with the old one, then to the state, to y
 // and, less what is dropped, to what the next step multiplies.
-template <bool kOptions, class T, class Vec>
-inline void store_h(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const CellPlace& place,
+template <bool kOptions, class T, class Place, class Vec>
+inline void store_h(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const Place& place,
                     Vec h) {
   const int64_t row = place.row, unit = place.unit;
-  if (loop.known_h) return;
+  if (is_known(loop, place)) return;
   if constexpr (kOptions) {
-    const Vec before = load(h_before_row(loop, step, row) + unit);
+    const Vec before = h_before<true, Vec>(loop, step, place);
     h = mix(loop.options->zoneout_h, step.s, place, before, h);
   }
   if (place.exist < kLanes<T>) h = keep_first<T>(h, place.exist);
@@ -133,10 +147,10 @@ inline void store_h(const ForwardLoop<T>& loop, const ForwardStep<T>& step, cons
 }
 
 // c of a step, which zoneout mixes with the old one.
-template <bool kOptions, class T, class Vec>
-inline void store_c(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const CellPlace& place,
+template <bool kOptions, class T, class Place, class Vec>
+inline void store_c(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const Place& place,
                     Vec before, Vec c) {
-  if (loop.known_h) return;
+  if (is_known(loop, place)) return;
   if constexpr (kOptions) {
     c = mix(loop.options->zoneout_c, step.s, place, before, c);
   }

@@ -111,6 +111,7 @@ struct ForwardLoop {
   bool keep = false;    // for backward: gates, c and hidden by packed row
   bool keep_c = false;  // c alone
   T* h[2] = {nullptr, nullptr};  // step s reads h[s % 2], writes the other: [N][state_stride]
+  bool from_zeros = false;       // h before step 0 is zero, and U finite: U h is not made there
   T* entering[2] = {nullptr, nullptr};  // the same of h times its mask, where it has one
   T* c = nullptr;       // [N][state_stride]: c before the first step, and after unless kept
   T* c_kept = nullptr;  // by packed row, [padded H]
@@ -329,7 +330,7 @@ struct WeightKernels {
   // Of each cell, plain and with options; null where a cell has no plain kernel.
   void (*forward[kMostCells][2])(const ForwardLoop<T>&);
   void (*rows_product)(const RowsProduct<T>&);
-  void (*pack_gates)(const PackGates<T>&);
+  bool (*pack_gates)(const PackGates<T>&);  // answers whether all weights are finite
 
   int64_t panel_bytes(int64_t units, int64_t gates, int64_t length) const {
     return padded(units) * gates * (header + (length + pack - 1) / pack) * word;

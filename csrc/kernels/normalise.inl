@@ -184,7 +184,7 @@ inline void normalised_outputs(const Options& options, const ForwardLoop<T>& loo
         kept[slot] = load(slots + slot_at<T>(unit, Cell::kSlots, slot));
       }
       const Vec h = Cell::output(options, Cell::output_gate(options, kept), normed);
-      store_c<true>(loop, step, place, load(c_before_row(loop, step, row) + unit), c);
+      store_c<true>(loop, step, place, c_before<true, Vec>(loop, step, place), c);
       if (step.hidden) {
         store_hidden(loop, step, place, h);
       } else {
@@ -213,10 +213,10 @@ inline void normalised_cell(const Options& options, const ForwardLoop<T>& loop,
     load_unit_weights(*loop.options, loop.units, unit, own);
     if (kTwoPhases<Cell> && kPhase == 0) {
       state.h_entering = load_upto(entering_row(loop, step, row) + unit, place.exist);
-    } else if (Cell::kReadsH && !loop.known_h) {
-      state.h_before = load(h_before_row(loop, step, row) + unit);
+    } else if (Cell::kReadsH) {
+      state.h_before = h_before<true, Vec>(loop, step, place);
     }
-    if (Cell::kCarriesC) state.c_before = load(c_before_row(loop, step, row) + unit);
+    if (Cell::kCarriesC) state.c_before = c_before<true, Vec>(loop, step, place);
     Cell::template forward<kPhase>(options, own, values, state);
     for (int slot = 0; slot < Cell::kSlots; ++slot) {
       if (!in_phase<Cell, kPhase>(slot)) continue;

@@ -55,10 +55,16 @@ struct CellPlace {
   int64_t row, unit;
   int exist;  // lanes that are units
 };
+// The usual one, whose lanes are all units and whose state is the loop's own: the compiler knows.
+template <class T>
+struct UsualPlace {
+  int64_t row, unit;
+  static constexpr int exist = kLanes<T>;
+};
 
 // A new state mixed with the old one.
-template <class T, class Vec>
-inline Vec mix(const Zoneout<T>& zoneout, int64_t s, const CellPlace& at, Vec old, Vec made) {
+template <class T, class Place, class Vec>
+inline Vec mix(const Zoneout<T>& zoneout, int64_t s, const Place& at, Vec old, Vec made) {
   if (zoneout.kept.first) {
     const unsigned char* kept = zoneout.kept.at(s, at.row) + at.unit;
     return select(load_flags<T>(kept, at.exist), old, made);

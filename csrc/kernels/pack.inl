@@ -5,24 +5,37 @@
 namespace rnncore {
 namespace RNNCORE_ISA {
 
-// One square of a gate: as many units as lanes by as many k, turned in registers.
+// One square of a gate: as many units as lanes by as many k, turned in registers. Returns zeros,
+// and NaN where a value is not finite.
 template <class T>
-inline void pack_square(const T* w, ptrdiff_t w_stride, int units, int count, T* to,
-                        ptrdiff_t to_stride) {
+inline typename VecOf<T>::Vec pack_square(const T* w, ptrdiff_t w_stride, int units, int count,
+                                          T* to, ptrdiff_t to_stride) {
   using Vec = typename VecOf<T>::Vec;
   constexpr int kLane = kLanes<T>;
-  Vec rows[kLane];
+  Vec rows[kLane], flaws = {};
   for (int lane = 0; lane < kLane; ++lane) {
     rows[lane] = lane < units ? load_upto(w + lane * w_stride, count) : Vec{};
+    flaws = fma(rows[lane], Vec{}, flaws);
   }
   transpose<T>(rows);
   for (int k = 0; k < count; ++k) store(to + k * to_stride, rows[k]);
+  return flaws;
+}
+
+template <class Vec>
+inline bool has_nan(Vec v) {
+  typename VecOf<Vec>::Element values[kLanes<typename VecOf<Vec>::Element>];
+  memcpy(values, &v, sizeof v);
+  bool found = false;
+  for (const auto value : values) found |= value != value;
+  return found;
 }
 
 // Gate by gate over a run of k: few rows of w are read at a time, each along its own line.
 template <class T>
-void pack_gates(const PackGates<T>& p) {
+bool pack_gates(const PackGates<T>& p) {
   constexpr int kLane = kLanes<T>;
+  typename VecOf<T>::Vec flaws = {};
   constexpr int64_t kRun = 256, kAhead = 256 / static_cast<int64_t>(sizeof(T));
   const ptrdiff_t k_stride = static_cast<ptrdiff_t>(p.gates) * kLane;
   for (int64_t unit = p.group_begin * kGroup; unit < p.group_end * kGroup; unit += kLane) {
@@ -36,12 +49,13 @@ void pack_gates(const PackGates<T>& p) {
           for (int lane = 0; lane < units; ++lane) {
             __builtin_prefetch(w + lane * p.w_stride + k + kAhead);
           }
-          pack_square(w + k, p.w_stride, units, existing<T>(p.length - k),
-                      panel + k * k_stride + g * kLane, k_stride);
+          flaws = flaws + pack_square(w + k, p.w_stride, units, existing<T>(p.length - k),
+                                      panel + k * k_stride + g * kLane, k_stride);
         }
       }
     }
   }
+  return !has_nan(flaws);
 }
 
 // One row of w from `column` on into neighbouring panels; zeros for a row that does not exist.

@@ -59,15 +59,28 @@ struct RowWriter<Int8Weights> {
   }
 };
 
+// Whether all of a row are numbers.
+inline bool is_finite(const float* w, int64_t length) {
+  VecFloat flaws = {};
+  for (int64_t k = 0; k < length; k += kLanes<float>) {
+    flaws = fma(load_upto(w + k, existing<float>(length - k)), VecFloat{}, flaws);
+  }
+  return !has_nan(flaws);
+}
+
 // One gate of a block: `panel` is where the gate's lanes of the first line are.
 template <class Format>
-inline void pack_reduced_gate(const float* w, ptrdiff_t w_stride, int units, int64_t length,
+inline bool pack_reduced_gate(const float* w, ptrdiff_t w_stride, int units, int64_t length,
                               char* panel, int gates) {
   constexpr int kLane = kLanes<float>;
   constexpr int64_t kRun = kRunWords * Format::kPack;
   const ptrdiff_t line = static_cast<ptrdiff_t>(gates) * kLane;
   RowWriter<Format> rows[kLane] = {};
-  for (int lane = 0; lane < units; ++lane) rows[lane].begin(w + lane * w_stride, length);
+  bool finite = true;
+  for (int lane = 0; lane < units; ++lane) {
+    rows[lane].begin(w + lane * w_stride, length);
+    finite &= is_finite(w + lane * w_stride, length);
+  }
   alignas(kVectorBytes) float words[kLane][kRunWords];
   float* to = reinterpret_cast<float*>(panel) + Format::kHeader * line;
   for (int64_t run = 0; run < length; run += kRun) {
@@ -90,21 +103,24 @@ inline void pack_reduced_gate(const float* w, ptrdiff_t w_stride, int units, int
     memcpy(panel, scales, sizeof scales);
     memcpy(panel + line * 4, starts, sizeof starts);
   }
+  return finite;
 }
 
 template <class Format>
-void pack_reduced(const PackGates<float>& p) {
+bool pack_reduced(const PackGates<float>& p) {
+  bool finite = true;
   constexpr int kLane = kLanes<float>;
   const ptrdiff_t line_bytes = static_cast<ptrdiff_t>(p.gates) * kLane * 4;
   for (int64_t unit = p.group_begin * kGroup; unit < p.group_end * kGroup; unit += kLane) {
     char* panel =
         static_cast<char*>(p.panels) + unit / kLane * panel_lines<Format>(p.length) * line_bytes;
     for (int g = 0; g < p.gates; ++g) {
-      pack_reduced_gate<Format>(p.w + (p.source[g] * p.units + unit) * p.w_stride, p.w_stride,
-                                existing<float>(p.units - unit), p.length, panel + g * kLane * 4,
-                                p.gates);
+      const float* w = p.w + (p.source[g] * p.units + unit) * p.w_stride;
+      finite &= pack_reduced_gate<Format>(w, p.w_stride, existing<float>(p.units - unit), p.length,
+                                          panel + g * kLane * 4, p.gates);
     }
   }
+  return finite;
 }
 
 }  // namespace RNNCORE_ISA

@@ -41,13 +41,14 @@ struct TileValues {
         unit(at.unit),
         blocks(at.blocks) {}
 
+  // From each row's slots, or from one slot row for all.
   void load_slots(int first_slot, const T* from_one, T* to) {
-    for (int m = 0; m < rows; ++m) {
-      const T* from = from_one ? from_one : step.slots + row[m] * loop.slots_stride;
-      for (int b = 0; b < blocks; ++b) {
-        for (int g = 0; g < kGates; ++g, to += kLane) {
-          store(to, load(from + slot_at<T>(unit + b * kLane, Cell::kSlots, first_slot + g)));
-        }
+    for (int v = 0; v < blocks * kGates; ++v, to += kLane) {
+      const int b = v / kGates, g = v % kGates;
+      const ptrdiff_t at = slot_at<T>(unit + b * kLane, Cell::kSlots, first_slot + g);
+      for (int m = 0; m < rows; ++m) {
+        const T* from = from_one ? from_one : step.slots + row[m] * loop.slots_stride;
+        store(to + m * blocks * kGates * kLane, load(from + at));
       }
     }
   }
@@ -84,11 +85,12 @@ struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
   // Both products. Slots that W reaches and U does not stay behind in `inputs`.
   void multiply(const Product<Format>& recurrent, const TilePlace& place) {
     const MultiplyTile<Format> function = choose_tile<Format, kGates>(rows, blocks);
+    const bool with_recurrent = !loop.from_zeros || step.s > 0;
     if (kSameSlots) {
       const bool with_inputs = kPhase == 0 && loop.input_panels;
       load_slots(kSlot, with_inputs ? loop.bias : nullptr, sums);
       const Product<Format> both[2] = {with_inputs ? of_inputs(place) : recurrent, recurrent};
-      function(both, with_inputs ? 2 : 1, sums);
+      function(both, with_inputs + with_recurrent, sums);
       return;
     }
     load_slots(Cell::kInputSlot, loop.input_panels ? loop.bias : nullptr, inputs);
@@ -103,14 +105,14 @@ struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
         store(sums + (v * kGates + g - kFirst) * kLane, load(inputs + (v * kGates + g) * kLane));
       }
     }
-    function(&recurrent, 1, sums);
+    function(&recurrent, with_recurrent, sums);
   }
 };
 
 // What the cell made of one row and vector of units goes to memory.
-template <class T, class Cell, class Options, int kPhase, class Vec>
-inline void store_cell(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
-                       const CellPlace& place, Vec* values, const StepState<Vec>& state) {
+template <class T, class Cell, class Options, int kPhase, class Place, class Vec>
+inline void store_cell(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const Place& place,
+                       Vec* values, const StepState<Vec>& state) {
   constexpr bool kOptions = !Options::kPlain, kFirstOfTwo = kTwoPhases<Cell> && kPhase == 0;
   const int64_t row = place.row, unit = place.unit;
   const bool partial = place.exist < kLanes<T>;
@@ -135,9 +137,10 @@ inline void store_cell(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
 }
 
 // The cell on kCount neighbours of a tile at once, from the one counted v on.
-template <int kCount, class T, class Cell, class Options, int kPhase>
-inline void forward_cells(const Options& options, const TileValues<T, Cell, kPhase>& tile,
-                          const CellPlace* place, int v) {
+template <int kCount, class T, class Cell, class Options, int kPhase, class Place>
+RNNCORE_INLINE void forward_cells(const Options& options, const TileValues<T, Cell, kPhase>& tile,
+                                  const Place* place, int v) {
+  constexpr bool kOptions = !Options::kPlain;
   using Vec = typename VecOf<T>::Vec;
   using Several = Group<Vec, kCount>;
   const ForwardLoop<T>& loop = tile.loop;
@@ -159,12 +162,12 @@ inline void forward_cells(const Options& options, const TileValues<T, Cell, kPha
     if (kTwoPhases<Cell> && kPhase == 0) {
       state.h_entering.v[i] = load_upto(entering_row(loop, step, row) + unit, place[i].exist);
     } else if (Cell::kReadsH) {
-      state.h_before.v[i] = loop.known_h ? Vec{} : load(h_before_row(loop, step, row) + unit);
+      state.h_before.v[i] = h_before<kOptions, Vec>(loop, step, place[i]);
     }
     if (Cell::kCarriesC) {
-      state.c_before.v[i] = load(c_before_row(loop, step, row) + unit);
+      state.c_before.v[i] = c_before<kOptions, Vec>(loop, step, place[i]);
     }
-    if constexpr (!Options::kPlain) {
+    if constexpr (kOptions) {
       if (!options.peephole) continue;
       UnitWeights<Vec> one = {};
       load_unit_weights(*loop.options, loop.units, unit, one);
@@ -197,13 +200,18 @@ template <class T, class Cell, class Options, int kPhase>
 __attribute__((noinline)) void forward_tile(const Options& options,
                                             const TileValues<T, Cell, kPhase>& tile,
                                             const TilePlace& at) {
-  CellPlace place[kMaxAccumulators];
-  int count = 0;
-  for (int m = 0; m < at.rows; ++m) {
-    for (int b = 0; b < at.blocks; ++b, ++count) {
-      const int64_t unit = at.unit + b * kLanes<T>;
-      place[count] = {at.row[m], unit, existing<T>(tile.loop.units - unit)};
+  const int count = at.rows * at.blocks;
+  if (tile.loop.known_h || at.unit + at.blocks * kLanes<T> > tile.loop.units) {
+    for (int v = 0; v < count; ++v) {
+      const int64_t unit = at.unit + v % at.blocks * kLanes<T>;
+      const CellPlace place = {at.row[v / at.blocks], unit, existing<T>(tile.loop.units - unit)};
+      forward_cells<1>(options, tile, &place, v);
     }
+    return;
+  }
+  UsualPlace<T> place[kMaxAccumulators];
+  for (int m = 0, v = 0; m < at.rows; ++m) {
+    for (int b = 0; b < at.blocks; ++b) place[v++] = {at.row[m], at.unit + b * kLanes<T>};
   }
   // Gates that are kept live longer: fewer cells fit into registers then.
   const int most = tile.loop.keep ? 1 : kTogether;

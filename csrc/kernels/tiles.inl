@@ -8,10 +8,13 @@
 namespace rnncore {
 namespace RNNCORE_ISA {
 
-// Where a vector of units starts in a slot row.
+// Where a vector of units starts in a slot row. Without a sign the divisions are shifts.
 template <class T>
 inline ptrdiff_t slot_at(int64_t unit, int slots, int slot) {
-  return (unit / kGroup) * slots * kGroup + slot * kGroup + unit % kGroup;
+  const uint64_t whole = static_cast<uint64_t>(unit);
+  const uint64_t group = whole / kGroup, in_group = whole % kGroup;
+  return static_cast<ptrdiff_t>(group) * slots * kGroup + slot * kGroup +
+         static_cast<ptrdiff_t>(in_group);
 }
 
 // Some batch rows by some blocks of units.

@@ -90,28 +90,31 @@ RNNCORE_INLINE Vec exp_series(Vec r) {
   return q;
 }
 
-// x = n ln 2 + r: the whole number, 2^n, and x less the high part of n ln 2. |n| must stay below
-// the exponent bias.
+// x = n ln 2 + r: n and the bits of 2^n, both of `shifted`, whose last bits hold n. |n| must stay
+// below the exponent bias. Two results in one struct would be written to the stack.
 template <class Vec>
-struct Reduced {
-  Vec n, scale, head;
-};
-template <class Vec>
-RNNCORE_INLINE Reduced<Vec> reduce(Vec x) {
+RNNCORE_INLINE Vec shifted_exponent(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
-  const Vec shifted = fma(x, constant<Vec>(C::kLog2e), constant<Vec>(C::kRound));
-  const Vec n = shifted - constant<Vec>(C::kRound);
-  const auto power = (bits(shifted) << C::kMantissaBits) + bits(constant<Vec>(1.0));
-  return {n, from_bits<Vec>(power), fma(n, constant<Vec>(-C::kLn2High), x)};
+  return fma(x, constant<Vec>(C::kLog2e), constant<Vec>(C::kRound));
+}
+template <class Vec>
+RNNCORE_INLINE Vec whole_exponent(Vec shifted) {
+  return shifted - constant<Vec>(ExpConstants<typename VecOf<Vec>::Element>::kRound);
+}
+template <class Vec>
+RNNCORE_INLINE Vec power_of_two(Vec shifted) {
+  using C = ExpConstants<typename VecOf<Vec>::Element>;
+  return from_bits<Vec>((bits(shifted) << C::kMantissaBits) + bits(constant<Vec>(1.0)));
 }
 
 template <class Vec>
 RNNCORE_INLINE ExpParts<Vec> exp_core(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
-  const Reduced<Vec> reduced = reduce(x);
-  const Vec rest = reduced.n * constant<Vec>(-C::kLn2Low);
-  const Vec r = reduced.head + rest;
-  return {reduced.scale, reduced.head, fma(r * r, exp_series(r), rest)};
+  const Vec shifted = shifted_exponent(x), n = whole_exponent(shifted);
+  const Vec head = fma(n, constant<Vec>(-C::kLn2High), x);
+  const Vec rest = n * constant<Vec>(-C::kLn2Low);
+  const Vec r = head + rest;
+  return {power_of_two(shifted), head, fma(r * r, exp_series(r), rest)};
 }
 
 template <class Vec>
@@ -143,9 +146,9 @@ struct ShortExp {
 template <class Vec>
 RNNCORE_INLINE ShortExp<Vec> short_exp(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
-  const Reduced<Vec> reduced = reduce(x);
-  const Vec r = fma(reduced.n, constant<Vec>(-C::kLn2Low), reduced.head);
-  return {reduced.scale, fma(r * r, exp_series(r), r)};
+  const Vec shifted = shifted_exponent(x), n = whole_exponent(shifted);
+  const Vec r = fma(n, constant<Vec>(-C::kLn2Low), fma(n, constant<Vec>(-C::kLn2High), x));
+  return {power_of_two(shifted), fma(r * r, exp_series(r), r)};
 }
 
 // The 1 comes to the large part of e first, so that little is rounded twice; where that part is so
