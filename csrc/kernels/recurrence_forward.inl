@@ -43,12 +43,14 @@ struct TileValues {
 
   // From each row's slots, or from one slot row for all.
   void load_slots(int first_slot, const T* from_one, T* to) {
-    for (int v = 0; v < blocks * kGates; ++v, to += kLane) {
-      const int b = v / kGates, g = v % kGates;
-      const ptrdiff_t at = slot_at<T>(unit + b * kLane, Cell::kSlots, first_slot + g);
-      for (int m = 0; m < rows; ++m) {
-        const T* from = from_one ? from_one : step.slots + row[m] * loop.slots_stride;
-        store(to + m * blocks * kGates * kLane, load(from + at));
+    // Copies: as far as the compiler knows, what is stored may be these.
+    const int tall = rows, wide = blocks;
+    const int64_t first_unit = unit;
+    for (int m = 0; m < tall; ++m) {
+      const T* from = from_one ? from_one : step.slots + row[m] * loop.slots_stride;
+      for (int b = 0; b < wide; ++b) {
+        const T* block = from + slot_at<T>(first_unit + b * kLane, Cell::kSlots, first_slot);
+        for (int g = 0; g < kGates; ++g, to += kLane) store(to, load(block + g * kGroup));
       }
     }
   }
@@ -81,16 +83,32 @@ struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
     }
     return product;
   }
+  Product<Format> of_states(const TilePlace& place) const {
+    const int64_t length = kPhase ? loop.units : loop.outputs;
+    auto product =
+        panels_at<Format>(kPhase ? loop.second_panels : loop.panels, kGates, length, place);
+    for (int m = 0; m < rows; ++m) {
+      const T* h = kPhase ? hidden_row(loop, step, row[m]) : entering_row(loop, step, row[m]);
+      product.rows[m] = operand<Format>(h, loop.h_records, row[m], length);
+    }
+    return product;
+  }
 
-  // Both products. Slots that W reaches and U does not stay behind in `inputs`.
-  void multiply(const Product<Format>& recurrent, const TilePlace& place) {
+  // Both products. Slots that W reaches and U does not stay behind in `inputs`. A product is made
+  // where it is read: a copy would read together what was written apart, and so wait for stores.
+  void multiply(const TilePlace& place) {
     const MultiplyTile<Format> function = choose_tile<Format, kGates>(rows, blocks);
-    const bool with_recurrent = !loop.from_zeros || step.s > 0;
+    const bool with_states = !loop.from_zeros || step.s > 0;
     if (kSameSlots) {
       const bool with_inputs = kPhase == 0 && loop.input_panels;
       load_slots(kSlot, with_inputs ? loop.bias : nullptr, sums);
-      const Product<Format> both[2] = {with_inputs ? of_inputs(place) : recurrent, recurrent};
-      function(both, with_inputs + with_recurrent, sums);
+      if (with_inputs) {
+        const Product<Format> both[2] = {of_inputs(place), of_states(place)};
+        function(both, 1 + with_states, sums);
+      } else if (with_states) {
+        const Product<Format> product = of_states(place);
+        function(&product, 1, sums);
+      }
       return;
     }
     load_slots(Cell::kInputSlot, loop.input_panels ? loop.bias : nullptr, inputs);
@@ -105,7 +123,9 @@ struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
         store(sums + (v * kGates + g - kFirst) * kLane, load(inputs + (v * kGates + g) * kLane));
       }
     }
-    function(&recurrent, with_recurrent, sums);
+    if (!with_states) return;
+    const Product<Format> product = of_states(place);
+    function(&product, 1, sums);
   }
 };
 
@@ -224,23 +244,36 @@ __attribute__((noinline)) void forward_tile(const Options& options,
   }
 }
 
+// Asks for the lines that a tile's cells will write, while its products are made: a store that
+// misses holds up those behind it. States are near anyway.
+template <class Cell, class T>
+RNNCORE_INLINE void prefetch_written(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
+                                     const TilePlace& at) {
+  if (loop.known_h) return;
+  for (int m = 0; m < at.rows; ++m) {
+    for (int b = 0; b < at.blocks; ++b) {
+      const int64_t row = at.row[m], unit = at.unit + b * kLanes<T>;
+      __builtin_prefetch(loop.y.at(step.s, row) + unit, 1);
+      if (!loop.keep) continue;
+      if (Cell::kCarriesC) __builtin_prefetch(step.c_write + row * step.c_write_stride + unit, 1);
+      const T* slots = step.slots + row * loop.slots_stride;
+      for (int slot = 0; slot < Cell::kSlots; ++slot) {
+        __builtin_prefetch(slots + slot_at<T>(unit, Cell::kSlots, slot), 1);
+      }
+    }
+  }
+}
+
 // This member's units, for the first `count` of its rows.
 template <class Format, class Cell, int kPhase, class Options, class T>
 inline void forward_units(const Options& options, const ForwardLoop<T>& loop,
                           const ForwardStep<T>& step, int64_t count) {
   constexpr int kGates = kPhaseGates<Cell, kPhase>;
   const Share& share = loop.share;
-  const void* panels = kPhase ? loop.second_panels : loop.panels;
-  const int64_t length = kPhase ? loop.units : loop.outputs;
   const auto work = [&](const TilePlace& place) {
-    auto product = panels_at<Format>(panels, kGates, length, place);
-    for (int m = 0; m < place.rows; ++m) {
-      const int64_t row = place.row[m];
-      const T* values = kPhase ? hidden_row(loop, step, row) : entering_row(loop, step, row);
-      product.rows[m] = operand<Format>(values, loop.h_records, row, length);
-    }
+    prefetch_written<Cell>(loop, step, place);
     ForwardTile<Format, Cell, kPhase> tile(loop, step, place);
-    tile.multiply(product, place);
+    tile.multiply(place);
     forward_tile<T, Cell, Options, kPhase>(options, tile, place);
   };
   for_each_tile<T, kGates>(share, share.group_begin, share.group_end, 0, count, work);
