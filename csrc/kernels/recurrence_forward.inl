@@ -43,7 +43,7 @@ struct TileValues {
 
   // From each row's slots, or from one slot row for all.
   void load_slots(int first_slot, const T* from_one, T* to) {
-    // Copies: as far as the compiler knows, what is stored may be these.
+    // Copies: what is stored might be these, as far as the compiler knows.
     const int tall = rows, wide = blocks;
     const int64_t first_unit = unit;
     for (int m = 0; m < tall; ++m) {
@@ -215,23 +215,16 @@ RNNCORE_INLINE void forward_cells(const Options& options, const TileValues<T, Ce
   }
 }
 
-// The cell on all of a tile: one function for all formats of weights.
-template <class T, class Cell, class Options, int kPhase>
-__attribute__((noinline)) void forward_tile(const Options& options,
-                                            const TileValues<T, Cell, kPhase>& tile,
-                                            const TilePlace& at) {
-  const int count = at.rows * at.blocks;
-  if (tile.loop.known_h || at.unit + at.blocks * kLanes<T> > tile.loop.units) {
-    for (int v = 0; v < count; ++v) {
-      const int64_t unit = at.unit + v % at.blocks * kLanes<T>;
-      const CellPlace place = {at.row[v / at.blocks], unit, existing<T>(tile.loop.units - unit)};
-      forward_cells<1>(options, tile, &place, v);
+// The cell on all of a tile, whose places `place_at` tells by row and unit.
+template <class T, class Cell, class Options, int kPhase, class PlaceAt>
+RNNCORE_INLINE void forward_places(const Options& options, const TileValues<T, Cell, kPhase>& tile,
+                                   const TilePlace& at, const PlaceAt& place_at) {
+  decltype(place_at(0, 0)) place[kMaxAccumulators];
+  int count = 0;
+  for (int m = 0; m < at.rows; ++m) {
+    for (int b = 0; b < at.blocks; ++b) {
+      place[count++] = place_at(at.row[m], at.unit + b * kLanes<T>);
     }
-    return;
-  }
-  UsualPlace<T> place[kMaxAccumulators];
-  for (int m = 0, v = 0; m < at.rows; ++m) {
-    for (int b = 0; b < at.blocks; ++b) place[v++] = {at.row[m], at.unit + b * kLanes<T>};
   }
   // Gates that are kept live longer: fewer cells fit into registers then.
   const int most = tile.loop.keep ? 1 : kTogether;
@@ -244,16 +237,32 @@ __attribute__((noinline)) void forward_tile(const Options& options,
   }
 }
 
+// One function for all formats of weights.
+template <class T, class Cell, class Options, int kPhase>
+__attribute__((noinline)) void forward_tile(const Options& options,
+                                            const TileValues<T, Cell, kPhase>& tile,
+                                            const TilePlace& at) {
+  const int64_t units = tile.loop.units;
+  if (!tile.loop.known_h && at.unit + at.blocks * kLanes<T> <= units) {
+    forward_places(options, tile, at,
+                   [](int64_t row, int64_t unit) { return UsualPlace<T>{row, unit}; });
+  } else {
+    forward_places(options, tile, at, [units](int64_t row, int64_t unit) {
+      return CellPlace{row, unit, existing<T>(units - unit)};
+    });
+  }
+}
+
 // Asks for the lines that a tile's cells will write, while its products are made: a store that
-// misses holds up those behind it. States are near anyway.
+// misses holds up those behind it. States are near anyway, and few rows have few stores.
 template <class Cell, class T>
 RNNCORE_INLINE void prefetch_written(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
                                      const TilePlace& at) {
-  if (loop.known_h) return;
+  if (loop.known_h || at.rows < 3) return;
   for (int m = 0; m < at.rows; ++m) {
     for (int b = 0; b < at.blocks; ++b) {
       const int64_t row = at.row[m], unit = at.unit + b * kLanes<T>;
-      __builtin_prefetch(loop.y.at(step.s, row) + unit, 1);
+      if (!step.hidden) __builtin_prefetch(loop.y.at(step.s, row) + unit, 1);
       if (!loop.keep) continue;
       if (Cell::kCarriesC) __builtin_prefetch(step.c_write + row * step.c_write_stride + unit, 1);
       const T* slots = step.slots + row * loop.slots_stride;
