@@ -21,7 +21,7 @@ struct RowWriter;
 
 template <>
 struct RowWriter<Bfloat16Weights> {
-  void begin(const float*, int64_t) {}
+  void begin(const float*, int64_t, bool) {}
   void write(const float* w, int64_t count, char* words) {
     for (int64_t k = 0; k < count; ++k) {
       const uint16_t value = to_bfloat16(w[k]);
@@ -36,14 +36,13 @@ struct RowWriter<Int8Weights> {
   Scaling scaling = {};
   int32_t sum = 0;
 
-  void begin(const float* w, int64_t length) {
-    float largest = 0, bad = 0;
+  void begin(const float* w, int64_t length, bool finite) {
+    float largest = 0;
     for (int64_t k = 0; k < length; ++k) {
       const float size = w[k] < 0 ? -w[k] : w[k];
       largest = size > largest ? size : largest;
-      bad += w[k] * 0.0f;
     }
-    scaling = scaling_of(largest, bad);
+    scaling = scaling_of(largest, finite ? 0.0f : __builtin_nanf(""));
   }
   void write(const float* w, int64_t count, char* words) {
     for (int64_t k = 0; k < (count + 3) / 4 * 4; ++k) {
@@ -59,7 +58,7 @@ struct RowWriter<Int8Weights> {
   }
 };
 
-// Whether all of a row are numbers.
+// Whether no value of a row is NaN or infinite.
 inline bool is_finite(const float* w, int64_t length) {
   VecFloat flaws = {};
   for (int64_t k = 0; k < length; k += kLanes<float>) {
@@ -78,8 +77,9 @@ inline bool pack_reduced_gate(const float* w, ptrdiff_t w_stride, int units, int
   RowWriter<Format> rows[kLane] = {};
   bool finite = true;
   for (int lane = 0; lane < units; ++lane) {
-    rows[lane].begin(w + lane * w_stride, length);
-    finite &= is_finite(w + lane * w_stride, length);
+    const bool row_finite = is_finite(w + lane * w_stride, length);
+    rows[lane].begin(w + lane * w_stride, length, row_finite);
+    finite &= row_finite;
   }
   alignas(kVectorBytes) float words[kLane][kRunWords];
   float* to = reinterpret_cast<float*>(panel) + Format::kHeader * line;

@@ -91,7 +91,7 @@ RNNCORE_INLINE Vec exp_series(Vec r) {
 }
 
 // x = n ln 2 + r: n and the bits of 2^n, both of `shifted`, whose last bits hold n. |n| must stay
-// below the exponent bias. Two results in one struct would be written to the stack.
+// below the exponent bias. Functions of their own: GCC wrote a struct of all three to the stack.
 template <class Vec>
 RNNCORE_INLINE Vec shifted_exponent(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
