@@ -35,6 +35,12 @@ def examples_in(page: Path) -> str:
     return "\n".join(kept) + "\n"
 
 
+def skip_without_its_packages(text: str) -> None:
+    for package in sorted(OPTIONAL):
+        if f"import {package}\n" in text and find_spec(package) is None:
+            pytest.skip(f"no {package}")
+
+
 def run(test: doctest.DocTest) -> None:
     report: list[str] = []
     result = doctest.DocTestRunner(optionflags=OPTIONS).run(test, out=report.append)
@@ -44,9 +50,7 @@ def run(test: doctest.DocTest) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_examples_of_the_page_run(page: Path) -> None:
     text = examples_in(page)
-    for package in sorted(OPTIONAL):
-        if f"import {package}\n" in text and find_spec(package) is None:
-            pytest.skip(f"no {package}")
+    skip_without_its_packages(text)
     run(doctest.DocTestParser().get_doctest(text, {}, page.name, str(page), 0))
 
 
@@ -63,5 +67,7 @@ def test_examples_of_the_module_run(name: str) -> None:
         if missing.name not in OPTIONAL:
             raise
         pytest.skip(f"no {missing.name}")
-    for test in doctest.DocTestFinder(exclude_empty=True).find(module):
+    tests = doctest.DocTestFinder(exclude_empty=True).find(module)
+    skip_without_its_packages("".join(step.source for test in tests for step in test.examples))
+    for test in tests:
         run(test)
