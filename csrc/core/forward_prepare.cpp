@@ -71,6 +71,7 @@ ForwardRun<T>::ForwardRun(const PackedStack& packed, const ForwardCall& call, Ta
   make_crew(together_, threads);
   crew_ = &together_;
   chunk_ = together_.plan.chunk;
+  turn_ = std::max(chunk_, std::min(together_.plan.turn, sequences_->steps()));
   allocate_states();
   allocate_between();
   choose_options(call);
@@ -81,11 +82,12 @@ void ForwardRun<T>::make_crew(Crew& crew, int threads) const {
   crew.plan = make_plan(work_of(packed_, *sequences_), threads);
   Plan& plan = crew.plan;
   plan.chunk = std::max<int64_t>(1, std::min(plan.chunk, sequences_->steps()));
-  const int64_t rows = plan.chunk * ((sequences_->batch() + plan.rows - 1) / plan.rows);
+  const int64_t rows_of_step = (sequences_->batch() + plan.rows - 1) / plan.rows;
+  const int64_t rows = plan.chunk * rows_of_step;
   const int64_t units = padded(spec_.hidden_size);
   crew.scratch.resize(static_cast<size_t>(plan.members()));
   for (Scratch& scratch : crew.scratch) {
-    scratch.a = Buffer::of<const T*>(rows);
+    scratch.a = Buffer::of<const T*>(std::max(rows, 2 * rows_of_step));
     scratch.c = Buffer::of<T*>(rows);
     if (spec_.layer_norm) scratch.row = Buffer::of<T>(units);
     if (spec_.weights == Weights::int8) allocate_records(scratch);
@@ -125,7 +127,7 @@ void ForwardRun<T>::fit(int threads) {
 // Steps that a buffer between layers holds.
 template <class T>
 int64_t ForwardRun<T>::inner_steps() const {
-  return is_chunked() ? chunk_ : sequences_->steps();
+  return takes_turns() ? turn_ : sequences_->steps();
 }
 
 template <class T>

@@ -21,11 +21,11 @@ bool ForwardRun<T>::meet_rows(Run& run, int index) {
   return crew_->row_barriers[row].wait(run);
 }
 
-// A stack in one direction takes a chunk of steps through all layers before the next one, so that
+// A stack in one direction takes a turn of steps through all layers before the next one, so that
 // what lies between layers does not grow with T; both directions need a layer's every step first.
 template <class T>
 void ForwardRun<T>::work(Run& run, int index) {
-  const int64_t width = is_chunked() ? chunk_ : std::max<int64_t>(1, sequences_->steps());
+  const int64_t width = takes_turns() ? turn_ : std::max<int64_t>(1, sequences_->steps());
   for (int64_t begin = 0; begin < sequences_->steps(); begin += width) {
     const Range steps = {begin, std::min(begin + width, sequences_->steps())};
     for (int64_t layer = 0; layer < spec_.num_layers; ++layer) {
@@ -52,29 +52,31 @@ bool ForwardRun<T>::run_direction(Run& run, int index, int64_t layer, int64_t di
                                   Range steps) {
   for (int64_t begin = steps.begin; begin < steps.end; begin += chunk_) {
     const Range chunk = {begin, std::min(begin + chunk_, steps.end)};
-    if (!is_fused(layer)) project(index, layer, direction, chunk);
-    recur(run, index, layer, direction, chunk);
+    const int64_t origin = takes_turns() ? steps.begin : 0;
+    if (!is_fused(layer)) project(index, layer, direction, chunk, origin);
+    recur(run, index, layer, direction, chunk, origin);
     if (!run.live()) return false;
   }
   return true;
 }
 
-// A layer's input rows for a chunk of steps.
+// A layer's input rows. What lies between layers begins at step `origin`.
 template <class T>
 SequenceRows<const T> ForwardRun<T>::inputs_of(int64_t layer, int64_t direction,
-                                               Range steps) const {
+                                               int64_t origin) const {
   const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
   const bool buffered = layer || masks_[0].data;
-  return directions_[which].x.from(is_chunked() && buffered ? steps.begin : 0);
+  return directions_[which].x.from(buffered ? origin : 0);
 }
 
 // Slot rows of the chunk = start + x W, for this member's rows and units.
 template <class T>
-void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range steps) {
+void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range steps,
+                            int64_t origin) {
   const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
   const Member member = member_of(crew_->plan, index);
   const Sequences& seq = *sequences_;
-  const SequenceRows<const T> x = inputs_of(layer, direction, steps);
+  const SequenceRows<const T> x = inputs_of(layer, direction, origin);
   const bool norm = spec_.layer_norm, keeps = keeps_gates();
   const NormalisedRows<T> rows = normalised_of(which, direction);
   T* to = norm ? rows.input : slots_of(which, direction);
@@ -102,7 +104,8 @@ void ForwardRun<T>::project(int index, int64_t layer, int64_t direction, Range s
 }
 
 template <class T>
-void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction, Range steps) {
+void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction, Range steps,
+                          int64_t origin) {
   const size_t which = static_cast<size_t>(layer * spec_.num_directions + direction);
   const Member member = member_of(crew_->plan, index);
   const LayerPanels& panels = packed_.panels[which];
@@ -117,7 +120,7 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
   loop.second_panels = panels.second;
   loop.bias = static_cast<const T*>(panels.start);
   if (is_fused(layer)) {
-    loop.x = inputs_of(layer, direction, steps);
+    loop.x = inputs_of(layer, direction, origin);
     loop.inputs = spec_.layer_inputs(layer);
     loop.input_panels = panels.input;
   }
@@ -142,7 +145,7 @@ void ForwardRun<T>::recur(Run& run, int index, int64_t layer, int64_t direction,
   loop.c = d.c;
   loop.state_stride = state_stride_;
   const bool inner = layer + 1 < spec_.num_layers;
-  loop.y = d.y.from(is_chunked() && inner ? steps.begin : 0);
+  loop.y = d.y.from(inner ? origin : 0);
   loop.projection_panels = panels.projection;
   const Scratch& scratch = crew_->scratch[static_cast<size_t>(index)];
   loop.x_records = scratch.x_records.template as<char>();
@@ -178,7 +181,7 @@ void ForwardRun<T>::apply_mask(int index, int64_t layer, Range steps) {
   const Sequences& seq = *sequences_;
   const Sequence& mask = masks_[static_cast<size_t>(layer)];
   const int64_t inputs = spec_.layer_inputs(layer);
-  const int64_t origin = is_chunked() ? steps.begin : 0;
+  const int64_t origin = takes_turns() ? steps.begin : 0;
   T* masked = (tape_ ? tape_->masked : masked_)[static_cast<size_t>(layer)].template as<T>();
   const size_t below = static_cast<size_t>((layer ? layer - 1 : 0) * spec_.num_directions);
   const SequenceRows<T> unmasked = directions_[below].y.from(origin);

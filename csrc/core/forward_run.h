@@ -1,8 +1,9 @@
 // One forward pass, prepared: every buffer allocated, every address found, the work planned.
 //
-// Members of the team run the same program on their own share (plan.h): for each chunk of steps and
-// each layer, the input projection of the chunk, then the recurrence through it. Members that share
-// batch rows meet between layers; those that share a direction meet between steps; others never.
+// Members of the team run the same program on their own share (plan.h): for each turn of steps and
+// each layer, and each chunk of these, the chunk's input projection, then the recurrence through
+// it. Members that share batch rows meet between layers; those that share a direction meet between
+// steps; others never.
 #pragma once
 
 #include <vector>
@@ -118,13 +119,13 @@ class ForwardRun {
   bool keeps_gates() const { return tape_ && !tape_->recompute; }
   T* slots_of(size_t which, int64_t direction) const;
   NormalisedRows<T> normalised_of(size_t which, int64_t direction) const;
-  SequenceRows<const T> inputs_of(int64_t layer, int64_t direction, Range steps) const;
-  bool is_chunked() const { return !tape_ && spec_.num_directions == 1; }
+  SequenceRows<const T> inputs_of(int64_t layer, int64_t direction, int64_t origin) const;
+  bool takes_turns() const { return !tape_ && spec_.num_directions == 1; }
   void work(Run& run, int index);
   bool run_layer(Run& run, int index, int64_t layer, Range steps);
   bool run_direction(Run& run, int index, int64_t layer, int64_t direction, Range steps);
-  void project(int index, int64_t layer, int64_t direction, Range steps);
-  void recur(Run& run, int index, int64_t layer, int64_t direction, Range steps);
+  void project(int index, int64_t layer, int64_t direction, Range steps, int64_t origin);
+  void recur(Run& run, int index, int64_t layer, int64_t direction, Range steps, int64_t origin);
   void apply_mask(int index, int64_t layer, Range steps);
   bool meet_rows(Run& run, int index);
   const T* final_row(int64_t which, int64_t rank, bool of_c) const;
@@ -140,6 +141,7 @@ class ForwardRun {
   Crew together_, alone_;
   Crew* crew_ = nullptr;
   int64_t chunk_ = 1;  // steps whose input projection is made at a time
+  int64_t turn_ = 1;   // steps that a layer does before the next one
   ptrdiff_t state_stride_, slots_stride_;
   std::vector<Direction> directions_;  // [L * K]
   std::vector<Chunk> chunks_;          // [K], where gates are not kept

@@ -58,6 +58,18 @@ bool fuses(const Work& work, const Plan& plan) {
   return rows >= 4 && layer < far_cache_bytes() / 2;
 }
 
+// Steps of a layer's turn. Weights that do not fit a core's own cache come from far or from memory
+// at its start, so a turn is as long as what it leaves between layers stays in L3.
+int64_t turn_steps(const Work& work, const Plan& plan) {
+  const double units = static_cast<double>((work.groups + plan.units - 1) / plan.units) * 16;
+  const double weights = static_cast<double>(work.layers * work.gates) * units *
+                         static_cast<double>(work.inputs + work.outputs) * work.weight_size;
+  if (weights < 0.75 * near_cache_bytes()) return plan.chunk;
+  const int64_t step = std::max<int64_t>(1, work.rows * work.outputs * work.item_size);
+  const int64_t steps = static_cast<int64_t>(far_cache_bytes() / 4) / step;
+  return std::max<int64_t>(1, steps / plan.chunk) * plan.chunk;
+}
+
 }  // namespace
 
 double modelled_seconds(const Work& work, const Plan& plan) {
@@ -90,6 +102,7 @@ Plan make_plan(const Work& work, int threads) {
   Plan best;
   best.chunk = chunk_steps(work);
   best.fused = fuses(work, best);
+  best.turn = turn_steps(work, best);
   if (threads <= 1 || work.live == 0) return best;
   double least = modelled_seconds(work, best);
   const int most_directions = static_cast<int>(std::min<int64_t>(work.directions, threads));
@@ -108,6 +121,7 @@ Plan make_plan(const Work& work, int threads) {
     }
   }
   best.fused = fuses(work, best);
+  best.turn = turn_steps(work, best);
   return best;
 }
 

@@ -28,6 +28,7 @@ struct Work {
 struct Plan {
   int directions = 1, units = 1, rows = 1;  // parts of each
   int64_t chunk = 1;                        // steps whose input projection is made at a time
+  int64_t turn = 1;    // steps that one layer does before the next one: some chunks
   bool fused = false;  // W x is made step by step, in the tile that U h is added to
 
   int members() const { return directions * units * rows; }

@@ -125,8 +125,8 @@ struct ForwardLoop {
   char *x_records = nullptr, *h_records = nullptr;
   const CellOptions<T>* options = nullptr;  // null: none
   NormalisedRows<T> normalised;             // by packed row if kept, else as `dense`
-  const T** a = nullptr;                    // layer norm: this member's scratch, N addresses each
-  T** to = nullptr;
+  const T** a = nullptr;  // this member's scratch: addresses of a step's rows, 2 N with x, else N
+  T** to = nullptr;       // layer norm: N more
   T* row_scratch = nullptr;  // [padded H]
   // A pass over rows whose states are known, which makes their slots and hidden again. Each has
   // the addresses of its h[t-1] as it enters U, and of its c[t-1]; steps are batches of rows.

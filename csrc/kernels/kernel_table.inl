@@ -4,7 +4,6 @@
 // clang-format off: in the order in which they build on each other.
 #include "kernels/kernel_table.h"
 #include "kernels/vec_common.h"
-#include "kernels/vec_group.h"
 #include "kernels/vec_math.h"
 #include "cells/list.h"
 #include "kernels/multiply_tile.inl"

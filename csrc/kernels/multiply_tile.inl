@@ -1,10 +1,10 @@
 // THE inner product: a tile of rows times packed panels.
 //
-//   tile[m][b][g][lane] += sum over k ascending of rows[m][k] * panel[b][k][g][lane]
+//   to[m][b][g][lane] = from[m][b][g][lane] + sum over k of rows[m][k] * panel[b][k][g][lane]
 //
-// One chain of fused multiply-adds an output, in ascending k, starting from what the tile holds:
-// the same bits for any tile height, number of blocks, batch, thread or vector width. The tile is
-// read once, lives in registers over all k, and is written once; it stays in L1 on both sides.
+// One chain of fused multiply-adds an output, in ascending k, starting from what it is added to:
+// the same bits for any tile height, number of blocks, batch, thread or vector width. The sums are
+// read once, live in registers over all k, and are written once, to a tile that stays in L1.
 // A panel is read once a tile, a row's value is broadcast to `kGates * kBlocks` vectors. How a
 // panel holds weights is the format's matter (weights.inl); sums of 8-bit weights are whole numbers
 // and are added to the tile once, scaled.
@@ -19,7 +19,7 @@ constexpr int kMaxBlocks = 8;  // of a tile, one gate each
 // The values of k may come in equal segments: a GRU's product skips one slot in four.
 template <class Format>
 struct Product {
-  const typename Format::Row* rows[kMaxRows];
+  const typename Format::Row* const* rows = nullptr;
   ptrdiff_t k_stride = 1;  // between a row's neighbouring values
   const typename Format::Word* panel = nullptr;
   ptrdiff_t block_stride = 0;  // between the panels of neighbouring blocks, in words
@@ -28,6 +28,37 @@ struct Product {
   // Lines of the panel to come, that this tile asks for while it multiplies. Null: none.
   const typename Format::Word* ahead = nullptr;
 };
+
+// Where a tile's sums come from and where they go.
+template <class T>
+struct TileSums {
+  const T* from[kMaxBlocks];  // of each block, in the first row
+  ptrdiff_t from_row, from_gate;
+  T* to;               // [row][block]
+  ptrdiff_t to_block;  // between neighbours of these
+};
+
+// A tile [row][block][gate][lane] that is added to.
+template <int kGates, class T>
+inline TileSums<T> in_place(T* tile, int blocks, int gates = kGates) {
+  TileSums<T> sums;
+  sums.to = tile;
+  sums.to_block = gates * kLanes<T>;
+  sums.from_row = blocks * sums.to_block;
+  sums.from_gate = kLanes<T>;
+  for (int b = 0; b < blocks; ++b) sums.from[b] = tile + b * sums.to_block;
+  return sums;
+}
+// From +0 into a tile of one gate.
+template <class T>
+inline TileSums<T> from_zero(T* tile) {
+  alignas(kVectorBytes) static constexpr T kZeros[kLanes<T>] = {};
+  TileSums<T> sums = {};
+  for (const T*& from : sums.from) from = kZeros;
+  sums.to = tile;
+  sums.to_block = kLanes<T>;
+  return sums;
+}
 
 // Where a panel serves few tiles, the first of them would wait for L3 as long as it multiplies. So
 // the two first tiles of a panel ask for the next one, two lines for every line that they read.
@@ -120,9 +151,19 @@ inline __attribute__((always_inline)) void add_product(
 
 // `count` products after one another, of the same rows and blocks.
 template <class Format, int kGates, int kRows, int kBlocks>
-void multiply_tile(const Product<Format>* products, int count, typename Format::Real* tile) {
+void multiply_tile(const Product<Format>* products, int count,
+                   const TileSums<typename Format::Real>& sums) {
   constexpr int kLane = kLanes<typename Format::Real>, kWidth = kGates * kBlocks;
+  const auto from = [&](int m, int v) {
+    return sums.from[v / kGates] + m * sums.from_row + v % kGates * sums.from_gate;
+  };
+  const auto to = [&](int m, int v) {
+    return sums.to + (m * kBlocks + v / kGates) * sums.to_block + v % kGates * kLane;
+  };
   if constexpr (Format::kScaled) {
+    for (int m = 0; m < kRows; ++m) {
+      for (int v = 0; v < kWidth; ++v) store(to(m, v), load(from(m, v)));
+    }
     for (int i = 0; i < count; ++i) {
       typename Format::Sum sum[kRows][kWidth];
       const auto* header = products[i].panel;
@@ -140,8 +181,8 @@ void multiply_tile(const Product<Format>* products, int count, typename Format::
         const auto scale = Format::scale_of(products[i].rows[m]);
 #pragma GCC unroll 16
         for (int v = 0; v < kWidth; ++v) {
-          typename Format::Real* to = tile + (m * kWidth + v) * kLane;
-          store(to, fma(to_float(sum[m][v]), scale * Format::scales(at(v)), load(to)));
+          typename Format::Real* at_to = to(m, v);
+          store(at_to, fma(to_float(sum[m][v]), scale * Format::scales(at(v)), load(at_to)));
         }
       }
     }
@@ -150,13 +191,13 @@ void multiply_tile(const Product<Format>* products, int count, typename Format::
 #pragma GCC unroll 8
     for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kWidth; ++v) sum[m][v] = load(tile + (m * kWidth + v) * kLane);
+      for (int v = 0; v < kWidth; ++v) sum[m][v] = load(from(m, v));
     }
     for (int i = 0; i < count; ++i) add_product<Format, kGates, kRows, kBlocks>(products[i], sum);
 #pragma GCC unroll 8
     for (int m = 0; m < kRows; ++m) {
 #pragma GCC unroll 16
-      for (int v = 0; v < kWidth; ++v) store(tile + (m * kWidth + v) * kLane, sum[m][v]);
+      for (int v = 0; v < kWidth; ++v) store(to(m, v), sum[m][v]);
     }
   }
 }
@@ -176,7 +217,7 @@ struct TileShape {
 };
 
 template <class Format>
-using MultiplyTile = void (*)(const Product<Format>*, int, typename Format::Real*);
+using MultiplyTile = void (*)(const Product<Format>*, int, const TileSums<typename Format::Real>&);
 
 template <class Format>
 struct TileTable {
@@ -207,20 +248,28 @@ inline MultiplyTile<Format> choose_tile(int rows, int blocks) {
   return kTable.at[rows - 1][blocks - 1];
 }
 
-// Splits `count` rows into tiles of nearly equal height, none taller than the registers allow.
-template <int kGates>
-inline int next_tile_rows(int64_t remaining) {
-  constexpr int64_t kTallest = TileShape<kGates>::kTallest;
-  const int64_t tiles = (remaining + kTallest - 1) / kTallest;
-  return static_cast<int>((remaining + tiles - 1) / tiles);
-}
+// A number split into parts of nearly equal size, none larger than `most`: a last tile of one row
+// or block would be half as fast.
+struct Parts {
+  int64_t count;
+  int smaller;     // size
+  int64_t larger;  // how many, the first ones, are larger by one
 
-// Splits blocks into tiles of nearly equal width: a last tile of one block would be half as fast.
+  Parts(int64_t whole, int64_t most)
+      : count((whole + most - 1) / most),
+        smaller(count ? static_cast<int>(whole / count) : 0),
+        larger(count ? whole % count : 0) {}
+  int size(int64_t i) const { return smaller + (i < larger); }
+};
+
+// How rows, and vectors of units beside each other, are split into tiles whose sums fit registers.
 template <int kGates>
-inline int next_tile_blocks(int64_t remaining, int rows) {
-  const int64_t fit = TileShape<kGates>::blocks(rows);
-  const int64_t tiles = (remaining + fit - 1) / fit;
-  return static_cast<int>((remaining + tiles - 1) / tiles);
+inline Parts tile_heights(int64_t rows) {
+  return {rows, TileShape<kGates>::kTallest};
+}
+template <int kGates>
+inline Parts tile_widths(int64_t blocks, const Parts& heights) {
+  return {blocks, TileShape<kGates>::blocks(heights.size(0))};
 }
 
 }  // namespace RNNCORE_ISA

@@ -108,10 +108,12 @@ inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, i
   product.segment_stride = 0;
   product.block_stride = block.depth * kLane;
   product.panel = strip.packed + (j - strip.begin) / kLane * product.block_stride;
+  const T* row[kMaxRows];
+  product.rows = row;
   T* to = tile;
   for (int m = 0; m < rows; ++m) {
-    product.rows[m] = block.columns ? block.gradients + block.columns[i + m]
-                                    : block.gradients + i / kTall * block.depth * kTall + m;
+    row[m] = block.columns ? block.gradients + block.columns[i + m]
+                           : block.gradients + i / kTall * block.depth * kTall + m;
     const ptrdiff_t at = (block.begin + i + m) * factor.c_stride + j;
     if (adds || block.first) prefetch_row((adds ? factor.add_to : factor.c) + at, blocks * kLane);
     for (int v = 0; v < blocks; ++v, to += kLane) {
@@ -120,7 +122,7 @@ inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, i
             block.first ? typename VecOf<T>::Vec{} : load_upto(factor.c + at + v * kLane, exist));
     }
   }
-  choose_tile<FullWeights<T>, 1>(rows, blocks)(&product, 1, tile);
+  choose_tile<FullWeights<T>, 1>(rows, blocks)(&product, 1, in_place<1>(tile, blocks));
   to = tile;
   for (int m = 0; m < rows; ++m) {
     T* c = (adds ? factor.add_to : factor.c) + (block.begin + i + m) * factor.c_stride + j;
@@ -136,10 +138,10 @@ template <class T>
 inline void outer_block(const OuterStrip<T>& strip, const OuterBlock<T>& block) {
   constexpr int kLane = kLanes<T>;
   constexpr int64_t kTall = TileShape<1>::kTallest;
-  int blocks = 1;
-  for (int64_t j = strip.begin; j < strip.end; j += blocks * kLane) {
-    const int64_t left = (strip.end - j + kLane - 1) / kLane;
-    blocks = next_tile_blocks<1>(left, kTall);
+  const Parts widths = {(strip.end - strip.begin + kLane - 1) / kLane, TileShape<1>::blocks(kTall)};
+  int64_t j = strip.begin;
+  for (int64_t column = 0; column < widths.count; j += widths.size(column++) * kLane) {
+    const int blocks = widths.size(column);
     for (int64_t i = 0; i < block.count; i += kTall) {
       const int rows = static_cast<int>(block.count - i < kTall ? block.count - i : kTall);
       outer_tile(strip, block, i, rows, j, blocks);

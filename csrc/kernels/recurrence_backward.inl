@@ -30,12 +30,12 @@ inline void multiply_gradients(const TilePlace& place, const GradientRows<T>& fr
   product.segment_stride = from.slots * kGroup;
   product.block_stride = groups * kGates * kGroup * kLane;
   product.panel = panels + place.unit / kLane * product.block_stride;
+  const T* rows[kMaxRows];
   for (int m = 0; m < place.rows; ++m) {
-    product.rows[m] = from.rows + place.row[m] * from.stride + from.first * kGroup;
+    rows[m] = from.rows + place.row(m) * from.stride + from.first * kGroup;
   }
-  const int count = place.rows * place.blocks;
-  for (int v = 0; v < count; ++v) store(tile + v * kLane, typename VecOf<T>::Vec{});
-  choose_tile<FullWeights<T>, 1>(place.rows, place.blocks)(&product, 1, tile);
+  product.rows = rows;
+  choose_tile<FullWeights<T>, 1>(place.rows, place.blocks)(&product, 1, from_zero(tile));
 }
 
 // carry for the rows and blocks of outputs of a tile. Rows that end at step s start from what the
@@ -48,7 +48,7 @@ inline void carry_tile(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
   const int count = place.rows * place.blocks;
   if (ending) {
     for (int v = 0; v < count; ++v) {
-      const T* dh = loop.dh + place.row[v / place.blocks] * loop.state_stride;
+      const T* dh = loop.dh + place.row(v / place.blocks) * loop.state_stride;
       store(tile + v * kLane, load(dh + place.unit + v % place.blocks * kLane));
     }
     return;
@@ -57,7 +57,7 @@ inline void carry_tile(const BackwardLoop<T>& loop, const BackwardStep<T>& step,
                                         loop.panels, loop.units, tile);
   if (!kOptions && !Cell::kReadsH) return;
   for (int v = 0; v < count; ++v) {
-    const int64_t row = place.row[v / place.blocks], unit = place.unit + v % place.blocks * kLane;
+    const int64_t row = place.row(v / place.blocks), unit = place.unit + v % place.blocks * kLane;
     Vec carry = load(tile + v * kLane);
     if constexpr (kOptions) {
       const T* const* mask = loop.options->entering_mask;
@@ -113,7 +113,7 @@ inline void carry_units(const Options& options, const BackwardLoop<T>& loop,
   const auto work = [&](const TilePlace& place) {
     carry_tile<T, Cell, !Options::kPlain>(loop, step, place, ending, tile);
     for (int v = 0; v < place.rows * place.blocks; ++v) {
-      use_carry<T, Cell, kTo>(options, loop, step, place.row[v / place.blocks],
+      use_carry<T, Cell, kTo>(options, loop, step, place.row(v / place.blocks),
                               place.unit + v % place.blocks * kLane, tile + v * kLane);
     }
   };
@@ -127,7 +127,7 @@ inline void use_units(const Options& options, const BackwardLoop<T>& loop,
   constexpr int kLane = kLanes<T>;
   for (int v = 0; v < place.rows * place.blocks; ++v) {
     const int64_t unit = place.unit + v % place.blocks * kLane;
-    const CellPlace at = {place.row[v / place.blocks], unit, existing<T>(loop.units - unit)};
+    const CellPlace at = {place.row(v / place.blocks), unit, existing<T>(loop.units - unit)};
     const auto d = load(tile + v * kLane);
     if (loop.normalised.input) {
       store(loop.row_gradients + at.row * loop.state_stride + unit, d);

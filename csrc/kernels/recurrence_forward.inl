@@ -16,128 +16,158 @@
 namespace rnncore {
 namespace RNNCORE_ISA {
 
-// A tile of rows and blocks of units: sums, and then the cell's inputs.
+// A tile of rows and blocks of units, [row][block][slot][lane]: sums, then the cell's inputs.
 template <class T, class Cell, int kPhase>
 struct TileValues {
-  static constexpr int kGates = kPhaseGates<Cell, kPhase>, kSlot = kPhaseSlot<Cell, kPhase>;
+  static constexpr int kGates = kPhaseGates<Cell, kPhase>, kSlots = Cell::kSlots;
   static constexpr int kLane = kLanes<T>;
-  // Where U's product reaches other slots than W's, those of W have a tile of their own.
-  static constexpr bool kSameSlots = kTwoPhases<Cell> || Cell::kInputSlot == Cell::kRecurrentSlot;
 
   const ForwardLoop<T>& loop;
   const ForwardStep<T>& step;
-  const int64_t* row;
-  int rows;
-  int64_t unit;
-  int blocks;
-  alignas(kVectorBytes) T sums[kMaxAccumulators * kLane];
-  alignas(kVectorBytes) T inputs[kSameSlots ? kLane : kMaxAccumulators * kLane];
+  alignas(kVectorBytes) T values[kMaxAccumulators / kGates * kSlots * kLane];
 
-  TileValues(const ForwardLoop<T>& of_loop, const ForwardStep<T>& at_step, const TilePlace& at)
-      : loop(of_loop),
-        step(at_step),
-        row(at.row),
-        rows(at.rows),
-        unit(at.unit),
-        blocks(at.blocks) {}
+  TileValues(const ForwardLoop<T>& of_loop, const ForwardStep<T>& at_step)
+      : loop(of_loop), step(at_step) {}
 
-  // From each row's slots, or from one slot row for all.
-  void load_slots(int first_slot, const T* from_one, T* to) {
-    // Copies: what is stored might be these, as far as the compiler knows.
-    const int tall = rows, wide = blocks;
-    const int64_t first_unit = unit;
-    for (int m = 0; m < tall; ++m) {
-      const T* from = from_one ? from_one : step.slots + row[m] * loop.slots_stride;
-      for (int b = 0; b < wide; ++b) {
-        const T* block = from + slot_at<T>(first_unit + b * kLane, Cell::kSlots, first_slot);
-        for (int g = 0; g < kGates; ++g, to += kLane) store(to, load(block + g * kGroup));
-      }
-    }
-  }
-
-  // A slot of the row and block counted v once all products are in: those of the other phase are
-  // where that one left them.
-  const T* at(int v, int slot) const {
-    const int g = slot - kSlot;
-    if (g >= 0 && g < kGates) return sums + (v * kGates + g) * kLane;
-    if (!kSameSlots) return inputs + (v * kGates + slot - Cell::kInputSlot) * kLane;
-    return step.slots + row[v / blocks] * loop.slots_stride +
-           slot_at<T>(unit + v % blocks * kLane, Cell::kSlots, slot);
-  }
+  // A slot of the row and block counted v.
+  T* at(int v, int slot) { return values + (v * kSlots + slot) * kLane; }
 };
 
-// What a tile starts from, the slot rows or the biases plus W x, and what is added to it.
+// How the sums of a member's tiles come about, one tile after the other.
 template <class Format, class Cell, int kPhase>
 struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
   using T = typename Format::Real;
   using Values = TileValues<T, Cell, kPhase>;
-  using Values::blocks, Values::load_slots, Values::loop, Values::row, Values::rows, Values::step;
-  using Values::inputs, Values::kGates, Values::kLane, Values::kSameSlots, Values::kSlot;
-  using Values::sums, Values::unit, Values::Values;
+  using Values::at, Values::loop, Values::step, Values::kGates, Values::kLane, Values::kSlots;
+  using Word = typename Format::Word;
+  using Rows = const typename Format::Row* const*;
+  static constexpr int kSlot = kPhaseSlot<Cell, kPhase>;
+  // U's product may reach other slots than W's.
+  static constexpr bool kSameSlots = kTwoPhases<Cell> || Cell::kInputSlot == Cell::kRecurrentSlot;
+  static constexpr int kFirstSlot = kSameSlots ? kSlot : Cell::kInputSlot;
 
-  Product<Format> of_inputs(const TilePlace& place) const {
-    auto product = panels_at<Format>(loop.input_panels, kGates, loop.inputs, place);
-    for (int m = 0; m < rows; ++m) {
-      const T* x = loop.x.at(step.s, row[m]);
-      product.rows[m] = operand<Format>(x, loop.x_records, row[m], loop.inputs);
+  const bool with_inputs = kPhase == 0 && loop.input_panels;
+  const bool with_states = !loop.from_zeros || step.s > 0;
+  Rows of_inputs, of_states;
+  Product<Format> products[2];  // of inputs and of states
+  const Word* ahead[2];         // their panels to come
+
+  // Lists the rows that products read: their addresses are the same for all units.
+  ForwardTile(const ForwardLoop<T>& of_loop, const ForwardStep<T>& at_step, int64_t count)
+      : Values(of_loop, at_step) {
+    auto** rows = reinterpret_cast<const typename Format::Row**>(loop.a);
+    of_states = rows;
+    of_inputs = rows + count;
+    const Share& share = loop.share;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = share.row_begin + i * share.row_stride;
+      const T* h = kPhase ? hidden_row(loop, step, row) : entering_row(loop, step, row);
+      rows[i] = operand<Format>(h, loop.h_records, row, states());
+      if (!with_inputs) continue;
+      const T* x = loop.x.at(step.s, row);
+      rows[count + i] = operand<Format>(x, loop.x_records, row, loop.inputs);
     }
-    return product;
-  }
-  Product<Format> of_states(const TilePlace& place) const {
-    const int64_t length = kPhase ? loop.units : loop.outputs;
-    auto product =
-        panels_at<Format>(kPhase ? loop.second_panels : loop.panels, kGates, length, place);
-    for (int m = 0; m < rows; ++m) {
-      const T* h = kPhase ? hidden_row(loop, step, row[m]) : entering_row(loop, step, row[m]);
-      product.rows[m] = operand<Format>(h, loop.h_records, row[m], length);
-    }
-    return product;
   }
 
-  // Both products. Slots that W reaches and U does not stay behind in `inputs`. A product is made
-  // where it is read: a copy would read together what was written apart, and so wait for stores.
+  int64_t states() const { return kPhase ? loop.units : loop.outputs; }
+
+  // The panels of other blocks. The biases of those to come are far away by then.
+  void move_to(const TilePlace& place) {
+    move_to(place, kPhase ? loop.second_panels : loop.panels, states(), 1);
+    if (!with_inputs) return;
+    move_to(place, loop.input_panels, loop.inputs, 0);
+    for (int slot = 0; slot < kSlots; ++slot) {
+      __builtin_prefetch(loop.bias + slot_at<T>(place.next_unit, kSlots, slot));
+    }
+  }
+  void move_to(const TilePlace& place, const void* panels, int64_t length, int which) {
+    products[which] = panels_of<Format>(panels, kGates, length, place.unit);
+    ahead[which] = panels_of<Format>(panels, kGates, length, place.next_unit).panel;
+  }
+
+  // Where the sums of a tile start: the biases, or the slot rows, where these and W x are in.
+  TileSums<T> start_of(const TilePlace& place) {
+    TileSums<T> sums;
+    const T* first = with_inputs ? loop.bias : step.slots + place.first_row * loop.slots_stride;
+    for (int b = 0; b < place.blocks; ++b) {
+      sums.from[b] = first + slot_at<T>(place.unit + b * kLane, kSlots, kFirstSlot);
+    }
+    sums.from_row = with_inputs ? 0 : place.row_stride * loop.slots_stride;
+    sums.from_gate = kGroup;
+    sums.to = at(0, kFirstSlot);
+    sums.to_block = kSlots * kLane;
+    return sums;
+  }
+
   void multiply(const TilePlace& place) {
-    const MultiplyTile<Format> function = choose_tile<Format, kGates>(rows, blocks);
-    const bool with_states = !loop.from_zeros || step.s > 0;
+    if (place.tile == 0) move_to(place);
+    for (int i = !with_inputs; i < 2; ++i) {
+      products[i].rows = (i ? of_states : of_inputs) + place.first;
+      products[i].ahead = place.tile < kAskers ? ahead[i] : nullptr;
+      ahead[i] += ahead_of<Format>(1, products[i].segment_length);
+    }
+    const MultiplyTile<Format> function = choose_tile<Format, kGates>(place.rows, place.blocks);
     if (kSameSlots) {
-      const bool with_inputs = kPhase == 0 && loop.input_panels;
-      load_slots(kSlot, with_inputs ? loop.bias : nullptr, sums);
-      if (with_inputs) {
-        const Product<Format> both[2] = {of_inputs(place), of_states(place)};
-        function(both, 1 + with_states, sums);
-      } else if (with_states) {
-        const Product<Format> product = of_states(place);
-        function(&product, 1, sums);
-      }
+      function(products + !with_inputs, with_inputs + with_states, start_of(place));
       return;
     }
-    load_slots(Cell::kInputSlot, loop.input_panels ? loop.bias : nullptr, inputs);
-    if (loop.input_panels) {
-      const Product<Format> product = of_inputs(place);
-      function(&product, 1, inputs);
-    }
-    load_slots(kSlot, loop.bias, sums);
-    constexpr int kFirst = kSlot - Cell::kInputSlot;
-    for (int v = 0; v < rows * blocks; ++v) {
-      for (int g = kFirst; g < kGates; ++g) {
-        store(sums + (v * kGates + g - kFirst) * kLane, load(inputs + (v * kGates + g) * kLane));
+    function(products, with_inputs, start_of(place));
+    for (int v = 0; v < place.rows * place.blocks; ++v) {
+      const int64_t unit = place.unit + v % place.blocks * kLane;
+      for (int slot = kFirstSlot + kGates; slot < kSlot + kGates; ++slot) {
+        store(at(v, slot), load(loop.bias + slot_at<T>(unit, kSlots, slot)));
       }
     }
     if (!with_states) return;
-    const Product<Format> product = of_states(place);
-    function(&product, 1, sums);
+    function(products + 1, 1, in_place<kGates>(at(0, kSlot), place.blocks, kSlots));
   }
 };
 
-// What the cell made of one row and vector of units goes to memory.
-template <class T, class Cell, class Options, int kPhase, class Place, class Vec>
-inline void store_cell(const ForwardLoop<T>& loop, const ForwardStep<T>& step, const Place& place,
-                       Vec* values, const StepState<Vec>& state) {
+// The output of a step, or what a second product or a projection makes it of.
+template <class Cell, class Options, int kPhase, class T, class Place, class Vec>
+RNNCORE_INLINE void store_output(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
+                                 const Place& place, Vec h) {
+  if (!kTwoPhases<Cell> && step.hidden) {
+    store_hidden(loop, step, place, h);
+  } else {
+    store_h<!Options::kPlain>(loop, step, place, h);
+  }
+}
+
+// Where c and the output gate wait in a tile, in the place of sums.
+constexpr int kMadeC = 0, kOutputGate = 1;
+
+// The cell on the row and vector of units counted v. Of cells that carry c, c and the output gate
+// stay behind in the tile.
+template <class T, class Cell, class Options, int kPhase, class Place>
+RNNCORE_INLINE void forward_cell(const Options& options, const ForwardLoop<T>& loop,
+                                 const ForwardStep<T>& step, TileValues<T, Cell, kPhase>& tile,
+                                 const Place& place, int v) {
   constexpr bool kOptions = !Options::kPlain, kFirstOfTwo = kTwoPhases<Cell> && kPhase == 0;
-  const int64_t row = place.row, unit = place.unit;
+  using Vec = typename VecOf<T>::Vec;
   const bool partial = place.exist < kLanes<T>;
+  T* slots = step.slots + place.row * loop.slots_stride + slot_at<T>(place.unit, Cell::kSlots, 0);
+  Vec values[Cell::kSlots];
+#pragma GCC unroll 4
+  for (int slot = 0; slot < Cell::kSlots; ++slot) {
+    // Those of the other phase are where that one left them.
+    const bool mine = in_phase<Cell, kPhase>(slot);
+    if (!mine && kPhase == 0) continue;
+    values[slot] = load(mine ? tile.at(v, slot) : slots + slot * kGroup);
+    if (partial) values[slot] = keep_first<T>(values[slot], place.exist);
+  }
+  StepState<Vec> state;
+  if (kFirstOfTwo) {
+    state.h_entering = load_upto(entering_row(loop, step, place.row) + place.unit, place.exist);
+  } else if (Cell::kReadsH) {
+    state.h_before = h_before<kOptions, Vec>(loop, step, place);
+  }
+  if (Cell::kCarriesC) state.c_before = c_before<kOptions, Vec>(loop, step, place);
+  UnitWeights<Vec> own = {};
+  if constexpr (kOptions) load_unit_weights(*loop.options, loop.units, place.unit, own);
+  Cell::template forward<kPhase>(options, own, values, state);
   if (loop.keep || kFirstOfTwo) {
-    T* slots = step.slots + row * loop.slots_stride + slot_at<T>(unit, Cell::kSlots, 0);
+#pragma GCC unroll 4
     for (int slot = 0; slot < Cell::kSlots; ++slot) {
       if (!in_phase<Cell, kPhase>(slot)) continue;
       if (partial) values[slot] = keep_first<T>(values[slot], place.exist);
@@ -146,101 +176,48 @@ inline void store_cell(const ForwardLoop<T>& loop, const ForwardStep<T>& step, c
   }
   if constexpr (Cell::kCarriesC) {
     store_c<kOptions>(loop, step, place, state.c_before, state.c);
-  }
-  if constexpr (kFirstOfTwo) {
+    store(tile.at(v, kMadeC), state.c);
+    store(tile.at(v, kOutputGate), state.output_gate);
+  } else if constexpr (kFirstOfTwo) {
     store_hidden(loop, step, place, state.hidden);
-  } else if (!kTwoPhases<Cell> && step.hidden) {
-    store_hidden(loop, step, place, state.h);
   } else {
-    store_h<kOptions>(loop, step, place, state.h);
+    store_output<Cell, Options, kPhase>(loop, step, place, state.h);
   }
 }
 
-// The cell on kCount neighbours of a tile at once, from the one counted v on.
-template <int kCount, class T, class Cell, class Options, int kPhase, class Place>
-RNNCORE_INLINE void forward_cells(const Options& options, const TileValues<T, Cell, kPhase>& tile,
-                                  const Place* place, int v) {
-  constexpr bool kOptions = !Options::kPlain;
-  using Vec = typename VecOf<T>::Vec;
-  using Several = Group<Vec, kCount>;
-  const ForwardLoop<T>& loop = tile.loop;
-  const ForwardStep<T>& step = tile.step;
-  Several values[Cell::kSlots];
-  StepState<Several> state;
-  UnitWeights<Several> own = {};
-#pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) {
-    const int64_t row = place[i].row, unit = place[i].unit;
-#pragma GCC unroll 4
-    for (int slot = 0; slot < Cell::kSlots; ++slot) {
-      if (kPhase == 0 && !in_phase<Cell, kPhase>(slot)) continue;
-      values[slot].v[i] = load(tile.at(v + i, slot));
-      if (place[i].exist < kLanes<T>) {
-        values[slot].v[i] = keep_first<T>(values[slot].v[i], place[i].exist);
+// The cell on all of a tile, whose places `place_at` tells by row and unit. Outputs come after all
+// of its c: one made with each would keep the processor waiting, which looks ahead only so far.
+template <class T, class Cell, class Options, int kPhase, class PlaceAt>
+RNNCORE_INLINE void forward_places(const Options& options, TileValues<T, Cell, kPhase>& tile,
+                                   const TilePlace& at, const PlaceAt& place_at) {
+  // Copies: what is stored might be these, as far as the compiler knows.
+  const ForwardLoop<T> loop = tile.loop;
+  const ForwardStep<T> step = tile.step;
+  const int rows = at.rows, blocks = at.blocks;
+  const int64_t unit = at.unit;
+  int v = 0;
+  for (int m = 0; m < rows; ++m) {
+    for (int b = 0; b < blocks; ++b) {
+      forward_cell(options, loop, step, tile, place_at(at.row(m), unit + b * kLanes<T>), v++);
+    }
+  }
+  if constexpr (Cell::kCarriesC) {
+    v = 0;
+    for (int m = 0; m < rows; ++m) {
+      for (int b = 0; b < blocks; ++b, ++v) {
+        const auto h =
+            Cell::output(options, load(tile.at(v, kOutputGate)), load(tile.at(v, kMadeC)));
+        store_output<Cell, Options, kPhase>(loop, step, place_at(at.row(m), unit + b * kLanes<T>),
+                                            h);
       }
     }
-    if (kTwoPhases<Cell> && kPhase == 0) {
-      state.h_entering.v[i] = load_upto(entering_row(loop, step, row) + unit, place[i].exist);
-    } else if (Cell::kReadsH) {
-      state.h_before.v[i] = h_before<kOptions, Vec>(loop, step, place[i]);
-    }
-    if (Cell::kCarriesC) {
-      state.c_before.v[i] = c_before<kOptions, Vec>(loop, step, place[i]);
-    }
-    if constexpr (kOptions) {
-      if (!options.peephole) continue;
-      UnitWeights<Vec> one = {};
-      load_unit_weights(*loop.options, loop.units, unit, one);
-      for (int p = 0; p < 3; ++p) own.peephole[p].v[i] = one.peephole[p];
-    }
-  }
-  Cell::template forward<kPhase>(options, own, values, state);
-  if constexpr (Cell::kCarriesC) state.h = Cell::output(options, state.output_gate, state.c);
-#pragma GCC unroll 8
-  for (int i = 0; i < kCount; ++i) {
-    Vec mine[Cell::kSlots];
-    StepState<Vec> after;
-#pragma GCC unroll 4
-    for (int slot = 0; slot < Cell::kSlots; ++slot) mine[slot] = values[slot].v[i];
-    if constexpr (Cell::kCarriesC) {
-      after.c_before = state.c_before.v[i];
-      after.c = state.c.v[i];
-    }
-    if constexpr (kTwoPhases<Cell> && kPhase == 0) {
-      after.hidden = state.hidden.v[i];
-    } else {
-      after.h = state.h.v[i];
-    }
-    store_cell<T, Cell, Options, kPhase>(loop, step, place[i], mine, after);
-  }
-}
-
-// The cell on all of a tile, whose places `place_at` tells by row and unit.
-template <class T, class Cell, class Options, int kPhase, class PlaceAt>
-RNNCORE_INLINE void forward_places(const Options& options, const TileValues<T, Cell, kPhase>& tile,
-                                   const TilePlace& at, const PlaceAt& place_at) {
-  decltype(place_at(0, 0)) place[kMaxAccumulators];
-  int count = 0;
-  for (int m = 0; m < at.rows; ++m) {
-    for (int b = 0; b < at.blocks; ++b) {
-      place[count++] = place_at(at.row[m], at.unit + b * kLanes<T>);
-    }
-  }
-  // Gates that are kept live longer: fewer cells fit into registers then.
-  const int most = tile.loop.keep ? 1 : kTogether;
-  int together = 0;
-  for (int v = 0; v < count; v += together) {
-    together = next_together(count - v, most);
-    if (together == 3) forward_cells<3>(options, tile, place + v, v);
-    if (together == 2) forward_cells<2>(options, tile, place + v, v);
-    if (together == 1) forward_cells<1>(options, tile, place + v, v);
   }
 }
 
 // One function for all formats of weights.
 template <class T, class Cell, class Options, int kPhase>
 __attribute__((noinline)) void forward_tile(const Options& options,
-                                            const TileValues<T, Cell, kPhase>& tile,
+                                            TileValues<T, Cell, kPhase>& tile,
                                             const TilePlace& at) {
   const int64_t units = tile.loop.units;
   if (!tile.loop.known_h && at.unit + at.blocks * kLanes<T> <= units) {
@@ -261,7 +238,7 @@ RNNCORE_INLINE void prefetch_written(const ForwardLoop<T>& loop, const ForwardSt
   if (loop.known_h || at.rows < 3) return;
   for (int m = 0; m < at.rows; ++m) {
     for (int b = 0; b < at.blocks; ++b) {
-      const int64_t row = at.row[m], unit = at.unit + b * kLanes<T>;
+      const int64_t row = at.row(m), unit = at.unit + b * kLanes<T>;
       if (!step.hidden) __builtin_prefetch(loop.y.at(step.s, row) + unit, 1);
       if (!loop.keep) continue;
       if (Cell::kCarriesC) __builtin_prefetch(step.c_write + row * step.c_write_stride + unit, 1);
@@ -279,9 +256,9 @@ inline void forward_units(const Options& options, const ForwardLoop<T>& loop,
                           const ForwardStep<T>& step, int64_t count) {
   constexpr int kGates = kPhaseGates<Cell, kPhase>;
   const Share& share = loop.share;
+  ForwardTile<Format, Cell, kPhase> tile(loop, step, count);
   const auto work = [&](const TilePlace& place) {
     prefetch_written<Cell>(loop, step, place);
-    ForwardTile<Format, Cell, kPhase> tile(loop, step, place);
     tile.multiply(place);
     forward_tile<T, Cell, Options, kPhase>(options, tile, place);
   };
@@ -303,7 +280,7 @@ inline void forward_projection(const ForwardLoop<T>& loop, const ForwardStep<T>&
     multiply_plain<Format>(place, loop.projection_panels, loop.units, row_of, tile);
     for (int v = 0; v < place.rows * place.blocks; ++v) {
       const int64_t unit = place.unit + v % place.blocks * kLane;
-      const CellPlace at = {place.row[v / place.blocks], unit, existing<T>(loop.outputs - unit)};
+      const CellPlace at = {place.row(v / place.blocks), unit, existing<T>(loop.outputs - unit)};
       store_h<kOptions>(loop, step, at, load(tile + v * kLane));
     }
   };

@@ -38,12 +38,14 @@ struct RowsTile {
       product.segment_stride = p.segment_stride;
       product.panel += k_begin / Format::kPack * kGates * kLane;
     }
+    const typename Format::Row* row[kMaxRows];
+    product.rows = row;
     T* to = tile;
     for (int m = 0; m < rows; ++m) {
       if constexpr (Format::kScaled) {
-        product.rows[m] = row_of_record(p.records + (first + m) % kHeight * record_bytes(k_all));
+        row[m] = row_of_record(p.records + (first + m) % kHeight * record_bytes(k_all));
       } else {
-        product.rows[m] = p.a[first + m] + segment_begin * p.segment_stride;
+        row[m] = p.a[first + m] + segment_begin * p.segment_stride;
       }
       const T* from = from_c ? p.c[first + m] : p.start;
       for (int b = 0; b < blocks; ++b) {
@@ -56,7 +58,7 @@ struct RowsTile {
     for (int m = 0; m < rows && !from_c; ++m) {
       prefetch_row(p.c[first + m] + at(unit, 0), blocks * kGates * kLane);
     }
-    choose_tile<Format, kGates>(rows, blocks)(&product, 1, tile);
+    choose_tile<Format, kGates>(rows, blocks)(&product, 1, in_place<kGates>(tile, blocks));
     to = tile;
     for (int m = 0; m < rows; ++m) {
       for (int b = 0; b < blocks; ++b) {
@@ -81,7 +83,7 @@ void rows_product_of(const RowsProduct<typename Format::Real>& whole) {
   }
   int64_t deep = kDepth / p.segment_length > 0 ? kDepth / p.segment_length : 1;
   if (Format::kScaled) deep = p.segments > 0 ? p.segments : 1;  // whole numbers have no halves
-  const int64_t unit_end = p.group_end * kGroup;
+  const int64_t unit_begin = p.group_begin * kGroup, unit_end = p.group_end * kGroup;
   int64_t segment = 0;
   do {
     const int64_t segment_end = p.segments - segment < deep ? p.segments : segment + deep;
@@ -93,14 +95,13 @@ void rows_product_of(const RowsProduct<typename Format::Real>& whole) {
           quantize_row(p.a[i], p.segments, p.records + (i - top) * record_bytes(p.segments));
         }
       }
-      int blocks = 1;
-      for (int64_t unit = p.group_begin * kGroup; unit < unit_end; unit += blocks * kLane) {
-        const int64_t left = (unit_end - unit) / kLane;
-        blocks = next_tile_blocks<kGates>(left, next_tile_rows<kGates>(bottom - top));
-        int rows = 0;
-        for (int64_t i = top; i < bottom; i += rows) {
-          rows = next_tile_rows<kGates>(bottom - i);
-          tile.run(i, rows, unit, blocks);
+      const Parts heights = tile_heights<kGates>(bottom - top);
+      const Parts widths = tile_widths<kGates>((unit_end - unit_begin) / kLane, heights);
+      int64_t unit = unit_begin;
+      for (int64_t j = 0; j < widths.count; unit += widths.size(j++) * kLane) {
+        int64_t i = top;
+        for (int64_t k = 0; k < heights.count; i += heights.size(k++)) {
+          tile.run(i, heights.size(k), unit, widths.size(j));
         }
       }
     }

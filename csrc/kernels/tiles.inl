@@ -19,25 +19,17 @@ inline ptrdiff_t slot_at(int64_t unit, int slots, int slot) {
 
 // Some batch rows by some blocks of units.
 struct TilePlace {
-  int64_t row[kMaxRows];
+  int64_t first;       // of the member's rows, counted
+  int64_t first_row;   // that one's batch row
+  int64_t row_stride;  // between neighbours
   int rows;
   int64_t unit;
   int blocks;
   int64_t next_unit;  // of the blocks to come; after the last the first, for the next step
   int64_t tile;       // which of the tiles that share the blocks
-};
 
-// The panels of a tile's blocks; the first tiles ask for those to come.
-template <class Format>
-inline Product<Format> panels_at(const void* panels, int gates, int64_t length,
-                                 const TilePlace& place) {
-  auto product = panels_of<Format>(panels, gates, length, place.unit);
-  if (place.tile < kAskers) {
-    const auto next = panels_of<Format>(panels, gates, length, place.next_unit);
-    product.ahead = next.panel + ahead_of<Format>(place.tile, product.segment_length);
-  }
-  return product;
-}
+  int64_t row(int m) const { return first_row + m * row_stride; }
+};
 
 // Calls work(place) for the groups of units [group_begin, group_end) and, of the member's rows,
 // those counted begin to end.
@@ -46,20 +38,19 @@ inline void for_each_tile(const Share& share, int64_t group_begin, int64_t group
                           int64_t end, const Work& work) {
   constexpr int kLane = kLanes<T>;
   if (begin >= end) return;
+  const Parts heights = tile_heights<kGates>(end - begin);
+  const Parts widths = tile_widths<kGates>((group_end - group_begin) * (kGroup / kLane), heights);
   TilePlace place;
-  const int64_t unit_end = group_end * kGroup;
-  for (place.unit = group_begin * kGroup; place.unit < unit_end;
-       place.unit += place.blocks * kLane) {
-    const int64_t left = (unit_end - place.unit) / kLane;
-    place.blocks = next_tile_blocks<kGates>(left, next_tile_rows<kGates>(end - begin));
-    place.next_unit = place.unit + place.blocks * kLane;
-    if (place.next_unit >= unit_end) place.next_unit = group_begin * kGroup;
-    place.tile = 0;
-    for (int64_t i = begin; i < end; i += place.rows, ++place.tile) {
-      place.rows = next_tile_rows<kGates>(end - i);
-      for (int m = 0; m < place.rows; ++m) {
-        place.row[m] = share.row_begin + (i + m) * share.row_stride;
-      }
+  place.row_stride = share.row_stride;
+  place.unit = group_begin * kGroup;
+  for (int64_t column = 0; column < widths.count; ++column, place.unit = place.next_unit) {
+    place.blocks = widths.size(column);
+    const bool last = column + 1 == widths.count;
+    place.next_unit = last ? group_begin * kGroup : place.unit + place.blocks * kLane;
+    place.first = begin;
+    for (place.tile = 0; place.tile < heights.count; ++place.tile, place.first += place.rows) {
+      place.rows = heights.size(place.tile);
+      place.first_row = share.row_begin + place.first * share.row_stride;
       work(place);
     }
   }
@@ -76,14 +67,11 @@ inline int64_t rows_of(const Share& share, int64_t s) {
 template <class Format, class RowOf>
 inline void multiply_plain(const TilePlace& place, const void* panels, int64_t length,
                            const RowOf& row_of, typename Format::Real* tile) {
-  using T = typename Format::Real;
-  constexpr int kLane = kLanes<T>;
   Product<Format> product = panels_of<Format>(panels, 1, length, place.unit);
-  for (int m = 0; m < place.rows; ++m) product.rows[m] = row_of(place.row[m]);
-  for (int v = 0; v < place.rows * place.blocks; ++v) {
-    store(tile + v * kLane, typename VecOf<T>::Vec{});
-  }
-  choose_tile<Format, 1>(place.rows, place.blocks)(&product, 1, tile);
+  const typename Format::Row* rows[kMaxRows];
+  for (int m = 0; m < place.rows; ++m) rows[m] = row_of(place.row(m));
+  product.rows = rows;
+  choose_tile<Format, 1>(place.rows, place.blocks)(&product, 1, from_zero(tile));
 }
 
 }  // namespace RNNCORE_ISA

@@ -11,7 +11,6 @@ namespace RNNCORE_ISA {
 
 constexpr int kVectorBytes = 32;
 constexpr int kMaxAccumulators = 12;  // of 16 registers
-constexpr int kTogether = 2;          // vectors that go through a cell side by side
 
 typedef float VecFloat __attribute__((vector_size(kVectorBytes)));
 typedef double VecDouble __attribute__((vector_size(kVectorBytes)));

@@ -11,7 +11,6 @@ namespace RNNCORE_ISA {
 
 constexpr int kVectorBytes = 64;
 constexpr int kMaxAccumulators = 24;  // of 32 registers
-constexpr int kTogether = 3;          // vectors that go through a cell side by side
 
 typedef float VecFloat __attribute__((vector_size(kVectorBytes)));
 typedef double VecDouble __attribute__((vector_size(kVectorBytes)));

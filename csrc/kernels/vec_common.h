@@ -55,20 +55,9 @@ inline typename VecOf<T>::Vec broadcast(T x) {
   return x - typename VecOf<T>::Vec{};
 }
 
-// How a vector is made of one number, and of bits; vec_group.h has it for several vectors.
-template <class Vec>
-struct Made {
-  static RNNCORE_INLINE Vec of(typename VecOf<Vec>::Element x) { return broadcast(x); }
-  static RNNCORE_INLINE Vec from(typename VecOf<Vec>::Int i) {
-    Vec v;
-    memcpy(&v, &i, sizeof v);
-    return v;
-  }
-};
-
 template <class Vec>
 RNNCORE_INLINE Vec constant(double x) {
-  return Made<Vec>::of(static_cast<typename VecOf<Vec>::Element>(x));
+  return broadcast(static_cast<typename VecOf<Vec>::Element>(x));
 }
 
 // a where the condition holds, else b.
@@ -84,9 +73,11 @@ inline typename VecOf<Vec>::Int bits(Vec v) {
   return i;
 }
 
-template <class Vec, class Int>
-RNNCORE_INLINE Vec from_bits(Int i) {
-  return Made<Vec>::from(i);
+template <class Vec>
+RNNCORE_INLINE Vec from_bits(typename VecOf<Vec>::Int i) {
+  Vec v;
+  memcpy(&v, &i, sizeof v);
+  return v;
 }
 
 // Lanes at and after `count` become +0, whatever they held: padding must stay zero, and NaN times

@@ -15,7 +15,6 @@ namespace RNNCORE_ISA {
 
 constexpr int kVectorBytes = 16;
 constexpr int kMaxAccumulators = 8;  // 16 registers, two operands of a product in flight
-constexpr int kTogether = 1;         // vectors that go through a cell side by side
 
 typedef float VecFloat __attribute__((vector_size(kVectorBytes)));
 typedef double VecDouble __attribute__((vector_size(kVectorBytes)));
