@@ -138,7 +138,9 @@ inline void store_h(const ForwardLoop<T>& loop, const ForwardStep<T>& step, cons
   if (place.exist < kLanes<T>) h = keep_first<T>(h, place.exist);
   const ptrdiff_t at = row * loop.state_stride + unit;
   store(step.h_write + at, h);
-  store_upto(loop.y.at(step.s, row) + unit, h, place.exist);
+  T* y = loop.y.at(step.s, row) + unit;
+  store_upto(y, h, place.exist);
+  __builtin_prefetch(y + kLanes<T>, 1);  // for the units to come: a store that misses is slow
   if constexpr (kOptions) {
     if (!step.entering_write) return;
     const Vec mask = load_upto(loop.options->entering_mask[row] + unit, place.exist);

@@ -230,17 +230,15 @@ __attribute__((noinline)) void forward_tile(const Options& options,
   }
 }
 
-// Asks for the lines that a tile's cells will write, while its products are made: a store that
-// misses holds up those behind it. States are near anyway, and few rows have few stores.
+// Asks for the lines of the tape that a tile's cells will write, while its products are made: a
+// store that misses holds up those behind it. Few rows have few stores.
 template <class Cell, class T>
-RNNCORE_INLINE void prefetch_written(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
-                                     const TilePlace& at) {
-  if (loop.known_h || at.rows < 3) return;
+RNNCORE_INLINE void prefetch_kept(const ForwardLoop<T>& loop, const ForwardStep<T>& step,
+                                  const TilePlace& at) {
+  if (!loop.keep || loop.known_h || at.rows < 3) return;
   for (int m = 0; m < at.rows; ++m) {
     for (int b = 0; b < at.blocks; ++b) {
       const int64_t row = at.row(m), unit = at.unit + b * kLanes<T>;
-      if (!step.hidden) __builtin_prefetch(loop.y.at(step.s, row) + unit, 1);
-      if (!loop.keep) continue;
       if (Cell::kCarriesC) __builtin_prefetch(step.c_write + row * step.c_write_stride + unit, 1);
       const T* slots = step.slots + row * loop.slots_stride;
       for (int slot = 0; slot < Cell::kSlots; ++slot) {
@@ -258,7 +256,7 @@ inline void forward_units(const Options& options, const ForwardLoop<T>& loop,
   const Share& share = loop.share;
   ForwardTile<Format, Cell, kPhase> tile(loop, step, count);
   const auto work = [&](const TilePlace& place) {
-    prefetch_written<Cell>(loop, step, place);
+    prefetch_kept<Cell>(loop, step, place);
     tile.multiply(place);
     forward_tile<T, Cell, Options, kPhase>(options, tile, place);
   };
