@@ -51,12 +51,13 @@ inline TileSums<T> in_place(T* tile, int blocks, int gates = kGates) {
 }
 // From +0 into a tile of one gate.
 template <class T>
-inline TileSums<T> from_zero(T* tile) {
+inline TileSums<T> from_zero(T* tile, int blocks) {
   alignas(kVectorBytes) static constexpr T kZeros[kLanes<T>] = {};
-  TileSums<T> sums = {};
-  for (const T*& from : sums.from) from = kZeros;
+  TileSums<T> sums;
   sums.to = tile;
   sums.to_block = kLanes<T>;
+  sums.from_row = sums.from_gate = 0;
+  for (int b = 0; b < blocks; ++b) sums.from[b] = kZeros;
   return sums;
 }
 

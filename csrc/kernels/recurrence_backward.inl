@@ -35,7 +35,8 @@ inline void multiply_gradients(const TilePlace& place, const GradientRows<T>& fr
     rows[m] = from.rows + place.row(m) * from.stride + from.first * kGroup;
   }
   product.rows = rows;
-  choose_tile<FullWeights<T>, 1>(place.rows, place.blocks)(&product, 1, from_zero(tile));
+  choose_tile<FullWeights<T>, 1>(place.rows, place.blocks)(&product, 1,
+                                                           from_zero(tile, place.blocks));
 }
 
 // carry for the rows and blocks of outputs of a tile. Rows that end at step s start from what the

@@ -71,7 +71,7 @@ inline void multiply_plain(const TilePlace& place, const void* panels, int64_t l
   const typename Format::Row* rows[kMaxRows];
   for (int m = 0; m < place.rows; ++m) rows[m] = row_of(place.row(m));
   product.rows = rows;
-  choose_tile<Format, 1>(place.rows, place.blocks)(&product, 1, from_zero(tile));
+  choose_tile<Format, 1>(place.rows, place.blocks)(&product, 1, from_zero(tile, place.blocks));
 }
 
 }  // namespace RNNCORE_ISA
