@@ -4,7 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from cases import CELLS, Case, Problem, Results, assert_same_bits, draw
+from cases import (
+    CELLS,
+    Case,
+    Problem,
+    Results,
+    assert_array_same_bits,
+    assert_same_bits,
+    draw,
+)
 from engine import build, infer, parts, state_of, train
 from processes import output_of
 
@@ -193,6 +201,24 @@ def test_inference_and_frozen_have_the_bits_of_training(cell, kind, size, isa) -
     assert_same_bits(infer(case, problem, layer.freeze()), expected)
     with layer.hold():
         assert_same_bits(train(case, problem, layer), trained)
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize(("kind", "layers"), [(rc.LSTM, 2), (rc.GRU, 3)])
+def test_layers_that_take_turns_have_the_bits_of_whole_ones(kind, layers, ragged) -> None:
+    # 24 MB between two layers, more than a quarter of most L3 caches, so inference takes turns of
+    # some steps; recording takes a layer whole.
+    steps, batch, inputs, units = 91, 253, 24, 260
+    rng = np.random.default_rng(7)
+    layer = kind(inputs, units, layers, seed=7)
+    x = rng.standard_normal((steps, batch, inputs), np.float32)
+    lengths = rng.integers(0, steps + 1, batch) if ragged else None
+    expected, state, _ = layer.record(x, lengths=lengths)
+    results, last = layer(x, lengths=lengths)
+    assert_array_same_bits(results, expected)
+    for ours, theirs in zip(parts(last), parts(state), strict=True):
+        if theirs is not None:
+            assert_array_same_bits(ours, theirs)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
