@@ -71,7 +71,11 @@ ForwardRun<T>::ForwardRun(const PackedStack& packed, const ForwardCall& call, Ta
   make_crew(together_, threads);
   crew_ = &together_;
   chunk_ = together_.plan.chunk;
-  turn_ = std::max(chunk_, std::min(together_.plan.turn, sequences_->steps()));
+  // Masked inputs have a buffer for each layer, of a turn's steps.
+  const bool masked =
+      std::any_of(masks_.begin(), masks_.end(), [](const Sequence& mask) { return mask.data; });
+  const int64_t turn = masked ? chunk_ : together_.plan.turn;
+  turn_ = std::max(chunk_, std::min(turn, sequences_->steps()));
   allocate_states();
   allocate_between();
   choose_options(call);

@@ -59,15 +59,16 @@ bool fuses(const Work& work, const Plan& plan) {
 }
 
 // Steps of a layer's turn. Weights that do not fit a core's own cache come from far or from memory
-// at its start, so a turn is as long as what it leaves between layers stays in L3.
+// at its start, so a turn is as long as what one layer leaves for the next stays in L3.
 int64_t turn_steps(const Work& work, const Plan& plan) {
   const double units = static_cast<double>((work.groups + plan.units - 1) / plan.units) * 16;
   const double weights = static_cast<double>(work.layers * work.gates) * units *
                          static_cast<double>(work.inputs + work.outputs) * work.weight_size;
-  if (weights < 0.75 * near_cache_bytes()) return plan.chunk;
+  if (work.layers == 1 || weights < 0.75 * near_cache_bytes()) return plan.chunk;
+  constexpr double kMostBytes = 16 << 20;
+  const int64_t bytes = static_cast<int64_t>(std::min(far_cache_bytes() / 4, kMostBytes));
   const int64_t step = std::max<int64_t>(1, work.rows * work.outputs * work.item_size);
-  const int64_t steps = static_cast<int64_t>(far_cache_bytes() / 4) / step;
-  return std::max<int64_t>(1, steps / plan.chunk) * plan.chunk;
+  return std::max<int64_t>(1, bytes / step / plan.chunk) * plan.chunk;
 }
 
 }  // namespace

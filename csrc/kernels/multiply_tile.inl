@@ -38,12 +38,12 @@ struct TileSums {
   ptrdiff_t to_block;  // between neighbours of these
 };
 
-// A tile [row][block][gate][lane] that is added to.
-template <int kGates, class T>
-inline TileSums<T> in_place(T* tile, int blocks, int gates = kGates) {
+// A tile [row][block][slot][lane] that is added to.
+template <class T>
+inline TileSums<T> in_place(T* tile, int blocks, int slots) {
   TileSums<T> sums;
   sums.to = tile;
-  sums.to_block = gates * kLanes<T>;
+  sums.to_block = slots * kLanes<T>;
   sums.from_row = blocks * sums.to_block;
   sums.from_gate = kLanes<T>;
   for (int b = 0; b < blocks; ++b) sums.from[b] = tile + b * sums.to_block;

@@ -122,7 +122,7 @@ inline void outer_tile(const OuterStrip<T>& strip, const OuterBlock<T>& block, i
             block.first ? typename VecOf<T>::Vec{} : load_upto(factor.c + at + v * kLane, exist));
     }
   }
-  choose_tile<FullWeights<T>, 1>(rows, blocks)(&product, 1, in_place<1>(tile, blocks));
+  choose_tile<FullWeights<T>, 1>(rows, blocks)(&product, 1, in_place(tile, blocks, 1));
   to = tile;
   for (int m = 0; m < rows; ++m) {
     T* c = (adds ? factor.add_to : factor.c) + (block.begin + i + m) * factor.c_stride + j;

@@ -3,11 +3,12 @@
 //   slots[t, n, g, u] = (W x + biases)[t, n, g, u] + sum over k of h[t-1, n, k] U[g, u, k]
 //   h[t], c[t] = cell(slots[t], h[t-1], c[t-1]);   y[t] = h[t], or W_hr h[t] where there is one
 //
-// A tile is a few batch rows by one or more blocks of units with all their gates: it is filled from
-// the slot rows that the input projection wrote, multiplied by the panels of U (read once a tile
-// from the thread's own L2), and the cell's equations run on it while it is in L1. With `keep` the
-// gates go back to the same slot rows, which are the tape. Where the layer has few inputs W x is
-// made here, too, in the same tile: a round of the slot rows through memory would cost more.
+// A tile is a few batch rows by one or more blocks of units with all their gates: its sums start
+// from the slot rows that the input projection wrote, the panels of U (read once a tile from the
+// thread's own L2) are multiplied, and the cell's equations run on it while it is in L1. With
+// `keep` the gates go back to the same slot rows, which are the tape. Where the layer has few
+// inputs W x is made here, too, in the same tile: a round of the slot rows through memory would
+// cost more.
 //
 // A cell of two phases does this twice a step: the second product is of what the first phase made.
 // With layer norm a row's products must be complete before its cells run: normalise.inl.
@@ -101,17 +102,25 @@ struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
 
   void multiply(const TilePlace& place) {
     if (place.tile == 0) move_to(place);
-    for (int i = !with_inputs; i < 2; ++i) {
-      products[i].rows = (i ? of_states : of_inputs) + place.first;
-      products[i].ahead = place.tile < kAskers ? ahead[i] : nullptr;
-      ahead[i] += ahead_of<Format>(1, products[i].segment_length);
+    const int first = with_inputs ? 0 : 1, count = (with_inputs ? 1 : 0) + (with_states ? 1 : 0);
+    for (int i = first; i < 2; ++i) {
+      Product<Format>& product = products[i];
+      const bool asks = place.tile < kAskers;
+      product.rows = (i ? of_states : of_inputs) + place.first;
+      product.ahead =
+          asks ? ahead[i] + ahead_of<Format>(place.tile, product.segment_length) : nullptr;
     }
     const MultiplyTile<Format> function = choose_tile<Format, kGates>(place.rows, place.blocks);
     if (kSameSlots) {
-      function(products + !with_inputs, with_inputs + with_states, start_of(place));
-      return;
+      function(products + first, count, start_of(place));
+    } else {
+      multiply_apart(place, function);
     }
-    function(products, with_inputs, start_of(place));
+  }
+
+  // W's product, then U's from what it left, and from biases in the slots that it does not reach.
+  void multiply_apart(const TilePlace& place, const MultiplyTile<Format> function) {
+    function(products, with_inputs ? 1 : 0, start_of(place));
     for (int v = 0; v < place.rows * place.blocks; ++v) {
       const int64_t unit = place.unit + v % place.blocks * kLane;
       for (int slot = kFirstSlot + kGates; slot < kSlot + kGates; ++slot) {
@@ -119,7 +128,7 @@ struct ForwardTile : TileValues<typename Format::Real, Cell, kPhase> {
       }
     }
     if (!with_states) return;
-    function(products + 1, 1, in_place<kGates>(at(0, kSlot), place.blocks, kSlots));
+    function(products + 1, 1, in_place(at(0, kSlot), place.blocks, kSlots));
   }
 };
 

@@ -58,7 +58,7 @@ struct RowsTile {
     for (int m = 0; m < rows && !from_c; ++m) {
       prefetch_row(p.c[first + m] + at(unit, 0), blocks * kGates * kLane);
     }
-    choose_tile<Format, kGates>(rows, blocks)(&product, 1, in_place<kGates>(tile, blocks));
+    choose_tile<Format, kGates>(rows, blocks)(&product, 1, in_place(tile, blocks, kGates));
     to = tile;
     for (int m = 0; m < rows; ++m) {
       for (int b = 0; b < blocks; ++b) {

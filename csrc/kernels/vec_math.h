@@ -4,7 +4,8 @@
 //
 //   exp(x) = 2^n (1 + s),  n = round(x / ln 2),  r = x - n ln 2,  s = r + r^2 q(r) = e^r - 1
 //   sigmoid(x) = 1 / (1 + e) = 2^-n / (2^-n + 1 + s),                   e = exp(-x)
-//   tanh(x) = |x| < 0.55 ? x + x^3 p(x^2) : sign(x) (1 - 2 / (1 + e)),  e = exp(2|x|)
+//   tanh(x) = |x| < 0.55 ? x + x^3 p(x^2)
+//                        : sign(x) (1 - 2 / (1 + e)), made in the same way, e = exp(2|x|)
 //
 // ln 2 is subtracted in two parts (Cody and Waite 1980). exp does so only after r^2 q, so that s is
 // rounded once; where 1 + e follows, the sum's own rounding outweighs that, and r is rounded. For
@@ -143,7 +144,8 @@ RNNCORE_INLINE Vec exp(Vec x) {
   return select(x < constant<Vec>(C::kSmallest), Vec{}, result);
 }
 
-// The 1 comes to the large one of 2^m and s first, so that little is rounded twice.
+// 2^m, the numerator, comes to the 1 first, or to s where the 1 would lose it, so that little is
+// rounded twice.
 template <class Vec>
 RNNCORE_INLINE Vec sigmoid(Vec x) {
   using C = ExpConstants<typename VecOf<Vec>::Element>;
