@@ -113,6 +113,13 @@ def save(path: Path, layer: Parametrised) -> None:
         Any layer or cell of rnncore, ``Bidirectional`` and ``Stack`` included, or one of your own
         over a recurrence, whose class must be defined where it is loaded.
 
+    Raises
+    ------
+    TypeError
+        If `layer` is none. Nothing is written.
+    OSError
+        If the file cannot be written.
+
     See Also
     --------
     load : The way back.
@@ -129,6 +136,8 @@ def save(path: Path, layer: Parametrised) -> None:
     """
     from rnncore.layers import placed
 
+    if not hasattr(layer, "_config"):
+        raise TypeError(f"layer: expected a layer or cell of rnncore, got {type(layer).__name__}")
     # A file does not tell where the layer was: who reads it may have no GPU.
     config = placed(layer._config(), "cpu")
     description = {"config": config, "rng_state": getattr(layer, "rng_state", None)}

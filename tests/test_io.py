@@ -62,6 +62,13 @@ def test_bfloat16_comes_back_to_the_bit(path: Path) -> None:
     assert_same(load_tensors(path)[0], arrays)
 
 
+def test_saving_what_is_no_layer_says_so_and_writes_nothing(path: Path) -> None:
+    layer = rc.GRU(3, 4, seed=0)
+    with pytest.raises(TypeError, match="layer: expected a layer or cell of rnncore, got str"):
+        rc.save(layer, str(path))  # type: ignore[arg-type]
+    assert not path.exists()
+
+
 def test_nothing_at_all_can_be_saved(path: Path) -> None:
     save_tensors(path, {})
     assert load_tensors(path) == ({}, {})
